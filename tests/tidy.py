@@ -45,7 +45,8 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: not; `contributor` is what a synthesis knows of an agent.
 #: `roster` has who is expected; `complete` says from that, and from the ends, what is final.
 #: `relation` is what is said of keys as such: which are one, and which paths have other names.
-CORE_MODULES_MAX = 56
+#: `attention` asks about agents that go on without reading that they are to stop.
+CORE_MODULES_MAX = 57
 #: `handover` keeps what agents left unfinished: a file that the next one must look at first.
 #: The end of a barrier grants what had to wait for it.
 #: Claims and their order ask whether two copies or related agents exclude each other.

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.core import liveness, run
+from fabric.core import attention, liveness, run
 from fabric.core.contradiction import is_from_synthesizer
-from fabric.core.event import EVERYONE, NO_PEERS, Decision, Outcome
+from fabric.core.event import EVERYONE, NO_PEERS, NOTHING_READ, Decision, Outcome, Reading
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -30,7 +30,7 @@ from fabric.store.keys import (
 from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
-from fabric.store.value import whole_number
+from fabric.store.value import parse_cursor, parse_id, whole_number
 from fabric.wire import record
 from fabric.wire.entry import decode, sender_of
 from fabric.wire.stored import text
@@ -47,6 +47,7 @@ class _Timer(DueTimer):
 
     is_notified: bool | None = None
     peers = NO_PEERS
+    reading = NOTHING_READ
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
@@ -130,6 +131,9 @@ class Orchestrator(Handler):
                 timer.is_notified = self._hook.is_notified(stored.state, timer.name, timer.member)
             elif since := liveness.peers_needed(stored.state, timer.name, self._rules, now_ms):
                 timer.peers = await self._census.peers(timer.session, since, now_ms)
+            elif name := attention.reader(stored.state, timer.name):
+                (place,) = await self._store.fields(stored.keys.cursors, [name])
+                timer.reading = Reading(*map(parse_id, parse_cursor(place)))
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
@@ -387,7 +391,7 @@ class Orchestrator(Handler):
             return
         self._bring_up_to_date(batch, stored, now_ms)
         try:
-            decision = fire(session, timer.name, self._rules, now_ms, timer.peers)
+            decision = fire(session, timer.name, self._rules, now_ms, timer.peers, timer.reading)
         except Exception as error:
             self._defects.note(timer.member, error)
             raise DefectError(f"timer {timer.member!r}") from error
@@ -396,7 +400,7 @@ class Orchestrator(Handler):
         if decision.outcome is not Outcome.POSTPONED:
             self._defects.check_size(timer.member, decision)
             self._touched[timer.session] = stored
-            logged = record.logged_timer(timer.name, session.clock_ms, timer.peers)
+            logged = record.logged_timer(timer.name, session.clock_ms, timer.peers, timer.reading)
             batch.append(stored.keys.log, f"{session.log}-0", *logged)
         self._follow(batch, stored, decision)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from shutil import get_terminal_size
 from typing import Any
 
@@ -16,6 +17,7 @@ from fabric.config import rulebook
 from fabric.core.rules import Rules
 from fabric.errors import ConfigError
 from fabric.ops.overview import GROUPS, PartitionSummary, partition, sessions
+from fabric.ops.unread import unread
 from fabric.view.progress import Stand
 from fabric.view.status import session_lines, todo
 from fabric.view.text import plain, span, table
@@ -81,6 +83,7 @@ async def status(
             "roster": await reader.roster(),
             "written": await reader.written(),
         }
+        mail = await unread(connection.store, reader.keys, found["agents"])
         now_ms = await connection.store.now_ms(reader.keys.log)
         board = TaskBoard(session)
         if found["tasks"]:
@@ -90,9 +93,11 @@ async def status(
         name: {**msgspec.to_builtins(agent), "status": agent.shown_status}
         for name, agent in found["agents"].items()
     }
+    document["unread"] = [asdict(one) for one in mail]
     if found["tasks"]:
         document["board"] = board.document()
         found["tasks"] = map(text_of, snapshot(board, _width()))
+    found["unread"] = [(one.agent, one.counted, one.oldest, one.since_ms) for one in mail]
     print_either(as_json, document, session_lines(session, now_ms, *found.values()))
 
 

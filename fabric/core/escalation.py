@@ -39,13 +39,14 @@ TIMER = "answer"
 #: the agents missing at a barrier, whether an agent that keeps dying may start again, whether a
 #: group goes on in which one agent has failed, which of several different values holds, whether
 #: agents go on waiting for an output that no agent is to produce, whether agents that all fell
-#: silent together are given up, or one that lives without any progress; whether a task is tried
-#: again.
+#: silent together are given up, or one that lives without any progress, or that goes on and
+#: does not read that it is to stop; whether a task is tried again.
 DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
 MASS_SILENCE = "mass_silence"
 WEDGED = "wedged"
+UNREAD = "unread"
 GROUP = "group"
 CONTRADICTION = "contradiction"
 DEPENDENCY = "dependency"

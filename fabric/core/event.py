@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from fabric.core.directive import DIRECTIVES, Directive
 from fabric.core.limits import STEPS_PER_SIGNAL
-from fabric.core.record import AgentRecord
+from fabric.core.record import AgentRecord, OrderRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import PAYLOADS, Payload, Signal
@@ -197,10 +197,30 @@ class Peers(NamedTuple):
 NO_PEERS = Peers()
 
 
+class Reading(NamedTuple):
+    """How far an agent has read, when a timer about that is due: log ids, as two numbers each.
+
+    Like `Peers` the worker finds it out, and the timer's log entry has it.
+    """
+
+    inbox: tuple[int, int] = (0, 0)
+    broadcast: tuple[int, int] = (0, 0)
+
+    def has(self, order: OrderRecord) -> bool:
+        """Whether an order was read."""
+        place = self.broadcast if order.to_all else self.inbox
+        return (order.log, order.number) <= place
+
+
+#: Nothing was read, or it does not matter.
+NOTHING_READ = Reading()
+
+
 class TimerEvent(Event, gc=False, kw_only=True):
     """A timer that is due."""
 
     peers: Peers = NO_PEERS
+    reading: Reading = NOTHING_READ
 
 
 class SignalEvent(Event, gc=False, kw_only=True):

@@ -205,6 +205,10 @@ def end(
     if agent.wedged:
         escalation.close_own(event, agent.wedged, f"{name} has ended")
         agent.wedged = ""
+    if agent.unread:
+        escalation.close_own(event, agent.unread, f"{name} has ended")
+        agent.unread = ""
+    agent.orders = []
     dependencies.withdraw(event, name, agent, agent.waits_for)
     escalation.withdraw(session, name, agent, agent.asks)
     if error is not None:

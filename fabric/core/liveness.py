@@ -101,6 +101,9 @@ def excuse(session: SessionState, outage_ms: int) -> None:
             agent.idle_since_ms = min(agent.idle_since_ms + outage_ms, now_ms)
         if agent.nudged_ms:
             agent.nudged_ms = min(agent.nudged_ms + outage_ms, now_ms)
+        for order in agent.orders:
+            order.since_ms = min(order.since_ms + outage_ms, now_ms)
+            order.allowed_ms = order.allowed_ms and min(order.allowed_ms + outage_ms, now_ms)
         session.agents.put(name, agent)
 
 
@@ -211,7 +214,7 @@ def apply_wedged_answer(event: Event, asked: EscalationRecord) -> None:
         return
     agent.wedged = ""
     if asked.decision == GIVE_UP:
-        _declare_dead(event, name, agent, f"given up by {asked.by}: {_idle(session, agent)}")
+        declare_dead(event, name, agent, f"given up by {asked.by}: {_idle(session, agent)}")
     else:
         agent.nudged_ms = session.clock_ms
         session.agents.put(name, agent)
@@ -446,10 +449,10 @@ def _declare_silent(event: Event, name: str, agent: AgentRecord) -> None:
     agent.silent_deaths += 1
     silent_s = (event.session.clock_ms - agent.seen_ms) / 1000
     is_last = agent.silent_deaths >= event.rules.silent_deaths_max
-    _declare_dead(event, name, agent, f"silent for {silent_s:.0f} s", is_last=is_last)
+    declare_dead(event, name, agent, f"silent for {silent_s:.0f} s", is_last=is_last)
 
 
-def _declare_dead(
+def declare_dead(
     event: Event, name: str, agent: AgentRecord, error: str, *, is_last: bool = False
 ) -> None:
     """End an agent and tell it; `is_last`: a person decides whether it may start again."""

@@ -51,6 +51,27 @@ class LeftRecord(Struct, omit_defaults=True):
     copy: str = ""
 
 
+class OrderRecord(Struct, omit_defaults=True):
+    """A PAUSE or CANCEL to an agent: its log id (`log`-`number`), and when it was sent, ms.
+
+    `taken` names what it has lost, if it may go on with other things. `allowed_ms` is when a person
+    gave the agent as long again to read it.
+    """
+
+    type: str
+    log: int
+    number: int
+    since_ms: int
+    to_all: bool = False
+    taken: list[str] = []
+    allowed_ms: int = 0
+
+    @property
+    def counts_ms(self) -> int:
+        """The time from which it counts as unread, ms."""
+        return max(self.since_ms, self.allowed_ms)
+
+
 class AgentRecord(Struct, omit_defaults=True):
     """One agent, in its present incarnation. Times are server time, ms since the epoch."""
 
@@ -128,6 +149,10 @@ class AgentRecord(Struct, omit_defaults=True):
     instance: str = ""
     #: The copy of the files that it works in, `HOST:TOP`, if it has said so.
     workspace: str = ""
+    #: Orders in force that it may not have read, where the rules ask for that; and the question
+    #: about it.
+    orders: list[OrderRecord] = []
+    unread: str = ""
 
     @property
     def shown_status(self) -> str:
@@ -324,7 +349,7 @@ class EscalationRecord(Struct, omit_defaults=True):
     deadline_ms: int = 0
     default: str = ""
     #: Subject of the fabric's own question: `deadlock`, `silence`, `mass_silence`, `wedged`,
-    #: `barrier`, `group`, `contradiction`, `dependency` or `task`; "" for an agent's question.
+    #: `unread`, `barrier`, `group`, `contradiction`, `dependency` or `task`; "" for an agent's.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []

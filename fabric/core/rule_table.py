@@ -56,6 +56,7 @@ PRIORITY_MAX = 1_000_000
 
 Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
 Announced = Annotated[int, Number("ms", 0, TIME_MS_MAX, "none may be announced")]
+Unread = Annotated[int, Number("ms", 0, TIME_MS_MAX, "nobody is asked")]
 Priority = Annotated[int, Number("points", -PRIORITY_MAX, PRIORITY_MAX)]
 #: A name of an agent, as it stands in lists and tables.
 AgentName = Annotated[str, Text.AGENT]

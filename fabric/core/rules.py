@@ -27,6 +27,7 @@ from fabric.core.rule_table import (
     Sames,
     Time,
     Triggers,
+    Unread,
 )
 
 
@@ -461,6 +462,12 @@ class Rules(Struct, frozen=True):
     ] = ()
 
     same: Sames = ()
+    unread_ms_max: Annotated[
+        Unread,
+        Declared("liveness.unread_ms_max"),
+        "How long an agent that goes on may leave a PAUSE, or a CANCEL to all of it, unread. Then "
+        "a person is asked whether to give it up.",
+    ] = 0
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

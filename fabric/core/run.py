@@ -65,7 +65,8 @@ def _end(event: SignalEvent, name: str, agent: AgentRecord, reason: str) -> None
     agent.status, agent.error = AgentStatus.FAILED, reason
     agent.waits_for, agent.asks, agent.claims, agent.offers = [], [], [], []
     agent.eta_ms, agent.capacity = None, 0
-    agent.breaker = agent.wedged = ""
+    agent.breaker = agent.wedged = agent.unread = ""
+    agent.orders = []
     event.session.agents.put(name, agent)
     event.direct(name, Cancel(reason, CLOSED, incarnation=agent.incarnation, held=held))
     event.dismiss(name, agent)

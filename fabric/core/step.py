@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from fabric.core import (
     assignment,
+    attention,
     barriers,
     board,
     claims,
@@ -43,10 +44,12 @@ from fabric.core.event import (
     ACCEPTED,
     EVERYONE,
     NO_PEERS,
+    NOTHING_READ,
     Decision,
     Event,
     Outcome,
     Peers,
+    Reading,
     RefusedError,
     SignalEvent,
     TimerEvent,
@@ -166,6 +169,7 @@ TIMERS: dict[str, Alarm] = {
     board.TIMER: liveness.check_task,
     quota.TIMER: quota.expired,
     roster.TIMER: roster.deadline_passed,
+    attention.TIMER: attention.check,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
@@ -174,6 +178,7 @@ ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.SILENCE: liveness.allow_start,
     escalation.MASS_SILENCE: liveness.apply_mass_answer,
     escalation.WEDGED: liveness.apply_wedged_answer,
+    escalation.UNREAD: attention.apply_answer,
     escalation.GROUP: lifecycle.apply_group_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
@@ -221,6 +226,8 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     if (session.barriers.records or session.deadlocks) and not is_quiet:
         _look_over(event)
     assignment.offer(event)
+    if rules.unread_ms_max and event.decision.messages:
+        attention.note(event)
     if event.is_beginning:
         # The synthesizer learns whom to expect from an agent's first signal, of whatever type.
         event.give_to_results()
@@ -228,12 +235,18 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
 
 
 def fire(
-    session: SessionState, timer: str, rules: Rules, now_ms: int, peers: Peers = NO_PEERS
+    session: SessionState,
+    timer: str,
+    rules: Rules,
+    now_ms: int,
+    peers: Peers = NO_PEERS,
+    reading: Reading = NOTHING_READ,
 ) -> Decision | None:
     """Apply a timer that is due; None when it has become moot, and nothing is to be recorded.
 
     `timer` is the key under which a decision set it; `peers` counts agents of other sessions, if
-    `liveness.peers_needed` says that the timer needs them. A timer that takes effect is an event of
+    `liveness.peers_needed` says that the timer needs them; `reading` is how far the agent has read
+    that `attention.reader` names. A timer that takes effect is an event of
     the session like a signal, with a log number of its own. A decision that is POSTPONED only sets
     the timer again: it is no event.
     """
@@ -245,7 +258,7 @@ def fire(
     session.tick(now_ms)
     # Before the alarm: the records that it changes may name the event, as after a signal.
     session.log += 1
-    event = TimerEvent(session, rules, ACCEPTED, peers=peers)
+    event = TimerEvent(session, rules, ACCEPTED, peers=peers, reading=reading)
     if not alarm(event, subject):
         session.log -= 1
         # Nothing is written, so nothing may have changed in memory either.
@@ -257,6 +270,8 @@ def fire(
     if session.barriers.records or session.deadlocks:
         _look_over(event)
     assignment.offer(event)
+    if rules.unread_ms_max and event.decision.messages:
+        attention.note(event)
     return event.decision
 
 

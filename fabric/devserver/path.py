@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
@@ -264,15 +264,28 @@ def _files_at(folder: str) -> Files:
 
 @lru_cache(FOLDERS_MAX)
 def folds_case(folder: str) -> bool:
-    """Whether a file system folds case: the folder is there under another spelling too."""
+    """Whether a file system folds case: what is in a folder is there under another spelling too.
+
+    An empty one is looked at in the folder around it, which may be on another file system.
+    """
+    with suppress(OSError), os.scandir(folder) as found:
+        for one in found:
+            if one.name.swapcase() != one.name:
+                return _is_also(folder, one.name)
     for path in (folder, *map(str, Path(folder).parents)):
         head, name = os.path.split(path)
         if name.swapcase() != name:
-            try:
-                return Path(path).samefile(_joined(head, name.swapcase()))
-            except OSError:
-                return False
+            return _is_also(head, name)
     return False
+
+
+def _is_also(folder: str, name: str) -> bool:
+    """Whether a name in a folder is there with its upper and lower case exchanged, too."""
+    try:
+        mine, other = (os.lstat(_joined(folder, one)) for one in (name, name.swapcase()))
+    except OSError:
+        return False
+    return os.path.samestat(mine, other)
 
 
 def _joined(folder: str, path: str) -> str:

@@ -18,14 +18,14 @@ from itertools import chain
 import msgspec
 
 from fabric.client.session import pages
-from fabric.core.event import EVERYONE, Decision, Kind, Outcome, Peers
+from fabric.core.event import EVERYONE, Decision, Kind, Outcome, Peers, Reading
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, Entry, Readable
-from fabric.store.value import whole_number
+from fabric.store.value import parse_cursor, parse_id, whole_number
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
@@ -214,10 +214,11 @@ class Replay:
         if not all(count.isdigit() and len(count) <= COUNT_DIGITS_MAX for count in counts):
             raise self._diverged(entry_id, "numbers of agents that were counted", repr(counts))
         peers = Peers(*map(int, counts))
-        decision = fire(self.session, timer, self.rules, ms, peers)
+        reading = Reading(*map(parse_id, parse_cursor(logged.get(b"read"))))
+        decision = fire(self.session, timer, self.rules, ms, peers, reading)
         if decision is None or decision.outcome is Outcome.POSTPONED:
             raise self._diverged(entry_id, f"{_NOTHING}: the timer is moot", f"timer {timer!r}")
-        return decision, _flat(*record.logged_timer(timer, self.session.clock_ms, peers))
+        return decision, _flat(*record.logged_timer(timer, self.session.clock_ms, peers, reading))
 
     def _outage(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
         length = logged.get(b"outage_ms", b"")

@@ -37,6 +37,7 @@ _DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
 _UNFINISHED = ("RESOURCE", "LEFT BY", "WHICH", "SINCE")
 _TO_MERGE = ("RESOURCE", "WRITTEN BY")
+_UNREAD = ("AGENT", "MESSAGES", "OLDEST", "SENT")
 _BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
 
 #: Lines shown of a question and of its context, and characters of each; `--json` prints all.
@@ -76,10 +77,12 @@ def session_lines(
     questions: Mapping[str, record.EscalationRecord],
     roster: Mapping[str, record.ExpectedRecord],
     written: Mapping[str, record.WrittenRecord] | None = None,
+    unread: Sequence[tuple[str, str, str, int]] = (),
 ) -> list[str]:
     """Return a session's present state: agents by stream, then whatever else there is.
 
-    `now_ms`: by the server's clock. `tasks`: the lines about its tasks.
+    `now_ms`: by the server's clock. `tasks`: the lines about its tasks. `unread`: agents that have
+    not read all messages, how many, the type of the oldest, and when it was sent, ms.
     """
     waiting = waits(agents, claims, barriers)
     hosts = {who: host_of(one) for who, one in agents.items()}
@@ -119,6 +122,11 @@ def session_lines(
         for resource, copies in to_merge(written or {}).items()
     ]
     lines += _section("To merge", _TO_MERGE, rows)
+    rows = [
+        (who, number, oldest, f"{span(now_ms - since_ms)} ago")
+        for who, number, oldest, since_ms in unread
+    ]
+    lines += _section("Unread messages", _UNREAD, rows)
     rows = []
     for key, barrier in barriers.items():
         if barrier.state is not BarrierState.OVER:

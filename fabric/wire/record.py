@@ -16,7 +16,15 @@ from typing import Any, Final
 
 import msgspec
 
-from fabric.core.event import NO_PEERS, ORCHESTRATOR, Kind, Message, Peers
+from fabric.core.event import (
+    NO_PEERS,
+    NOTHING_READ,
+    ORCHESTRATOR,
+    Kind,
+    Message,
+    Peers,
+    Reading,
+)
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
@@ -50,6 +58,7 @@ UNREADABLE_TYPE = "UNREADABLE"
 RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
 PEERS_TIMER = ("kind", "type", "timer", "peers_silent", "peers_heard", "ms")
+READ_TIMER = ("kind", "type", "timer", "read", "ms")
 OUTAGE = ("kind", "type", "outage_ms", "ms")
 TOKENS = ("kind", "type", "token", "ms")
 UNREADABLE = ("kind", "type", "emitter", "code", "reason", "ms")
@@ -163,8 +172,13 @@ def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
     return RULES, (RULES_KIND, RULES_KIND.upper(), text(document), now_ms)
 
 
-def logged_timer(timer: str, now_ms: int, peers: Peers = NO_PEERS) -> tuple[Form, Values]:
-    """Return the log entry of a timer that took effect, with the agents counted elsewhere."""
+def logged_timer(
+    timer: str, now_ms: int, peers: Peers = NO_PEERS, reading: Reading = NOTHING_READ
+) -> tuple[Form, Values]:
+    """Return the log entry of a timer that took effect, with what was found out elsewhere."""
+    if reading != NOTHING_READ:
+        read = " ".join(f"{log}-{number}" for log, number in reading)
+        return READ_TIMER, (Kind.DERIVED, TIMER_TYPE, timer, read, now_ms)
     if peers != NO_PEERS:
         return PEERS_TIMER, (Kind.DERIVED, TIMER_TYPE, timer, *peers, now_ms)
     return TIMER, (Kind.DERIVED, TIMER_TYPE, timer, now_ms)

@@ -94,6 +94,7 @@ ODD = Rules(
     settle_ms=39,
     inference=InferencePolicy.REFUSE,
     cancelled_deliver=True,
+    unread_ms_max=40,
 )
 
 

@@ -11,7 +11,8 @@
 
 `(time)` fires all timers that are due; `(timer)  barrier:1:release` fires one that was cancelled
 too late; `(outage)  60` ends an outage of 60 s. `peers 5 1`: from here on, timers that need it are
-told of five silent and one heard agent in other sessions.
+told of five silent and one heard agent in other sessions. `read 7-2 5-1`: they are told that the
+agent has read so far, in its inbox and of what everyone is told.
 
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
 incarnation 2, or `B@UI` on stream UI (otherwise its stream has its own name), or `B #5` for its
@@ -27,12 +28,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fabric.core.event import EVERYONE, NO_PEERS, Decision, Kind, Message, Outcome, Peers
+from fabric.core.event import (
+    EVERYONE,
+    NO_PEERS,
+    NOTHING_READ,
+    Decision,
+    Kind,
+    Message,
+    Outcome,
+    Peers,
+    Reading,
+)
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState, Table
 from fabric.core.step import fire, skip, step
 from fabric.core.task import TaskRecord
 from fabric.errors import SignalError
+from fabric.store.value import parse_id
 from fabric.wire.entry import decode
 
 #: Server time at 0:00 of every scenario, ms: 2025-12-30T19:30:00Z.
@@ -85,6 +97,7 @@ class Stage:
         self.rules = Rules()
         self.timers: dict[str, int] = {}
         self.peers = NO_PEERS
+        self.reading = NOTHING_READ
         #: Agents have timers for their silence, and tasks for their progress: only a scenario about
         #: one of the two shows them.
         self.is_about_silence = False
@@ -96,6 +109,8 @@ class Stage:
             self._set_rules(rest)
         elif word == "peers":
             self.peers = Peers(*map(int, rest.split()))
+        elif word == "read":
+            self.reading = Reading(*map(parse_id, map(str.encode, rest.split())))
         elif word == "show":
             yield from self._show(*rest.split())
         else:
@@ -138,7 +153,7 @@ class Stage:
         ):
             at, timer = due[0]
             del self.timers[timer]
-            decision = fire(self.session, timer, self.rules, at, self.peers)
+            decision = fire(self.session, timer, self.rules, at, self.peers, self.reading)
             if decision is not None and decision.outcome is not Outcome.POSTPONED:
                 raise ScenarioError(f"{timer} takes effect before that: add a (time) line")
             for name, due_ms in decision.timers.items() if decision is not None else ():
@@ -175,7 +190,7 @@ class Stage:
             yield from self._ring(timer, now_ms)
 
     def _ring(self, timer: str, now_ms: int) -> Iterator[str]:
-        decision = fire(self.session, timer, self.rules, now_ms, self.peers)
+        decision = fire(self.session, timer, self.rules, now_ms, self.peers, self.reading)
         if decision is None:
             yield f"{timer}: nothing to report"
         elif decision.outcome is Outcome.POSTPONED:

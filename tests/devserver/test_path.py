@@ -1,7 +1,9 @@
 """What a file is called in claims: every spelling of it, on a real file system."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -171,15 +173,30 @@ def test_one_file_on_disk_is_one_resource_and_no_other(here: Path, a: str, b: st
     assert overlap(names[0], names[1]) is (is_same or is_within), (paths, names)
 
 
-class TestFoldingCase:
-    """As on macOS and Windows; the machine of the tests need not have such a file system."""
+@pytest.fixture
+def folding(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on a file system that folds case."""
+    given = os.environ.get("FABRIC_TEST_FOLDING")
+    if given is None and not (tmp_path / "A").exists():
+        (tmp_path / "a").touch()
+        if not (tmp_path / "A").exists():
+            pytest.skip("no file system here folds case (FABRIC_TEST_FOLDING, CONTRIBUTING.md)")
+    with TemporaryDirectory(dir=given or tmp_path) as folder:
+        yield Path(folder)
 
-    @pytest.fixture
-    def files(self, tmp_path: Path) -> Files:
-        (tmp_path / "Docs").mkdir()
-        (tmp_path / "README.md").touch()
-        (tmp_path / "Docs" / "e\u0301t\u00e9.md").touch()
-        return Files(tmp_path, folds=lambda folder: True)
+
+class TestFoldingCase:
+    """As on macOS and Windows: with a switch, and on such a file system where there is one."""
+
+    @pytest.fixture(params=["switch", "real"])
+    def files(self, request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+        is_real = request.param == "real"
+        top: Path = request.getfixturevalue("folding") if is_real else tmp_path
+        (top / "Docs").mkdir()
+        (top / "README.md").touch()
+        # A file system need not fold two normal forms of one letter.
+        (top / "Docs" / ("\u00e9t\u00e9.md" if is_real else "e\u0301t\u00e9.md")).touch()
+        return Files(top) if is_real else Files(top, folds=lambda folder: True)
 
     @pytest.mark.parametrize(
         ("a", "b", "expected"),
@@ -188,7 +205,15 @@ class TestFoldingCase:
             ("README.md", "ReadMe.MD", True),
             ("docs/new.md", "Docs/New.md", True),
             ("docs", "DOCS/new.md", True),
-            ("docs/\u00c9T\u00c9.md", "Docs/e\u0301t\u00e9.md", True),
+            ("docs/\u00c9T\u00c9.md", "Docs/\u00e9t\u00e9.md", True),
+            ("DOCS/e\u0301t\u00e9.md", "Docs/\u00e9t\u00e9.md", True),
+            ("{top}/readme.MD", "README.md", True),
+            ("DOCS/../readme.md", "README.md", True),
+            ("file://{top}/DOCS", "docs/x", True),
+            ("docs\\New.md", "DOCS/new.md", True),
+            ("{README,new}.md", "readme.md", True),
+            ("Docs/*.md", "DOCS/new.md", True),
+            ("Docs/*.md", "DOCS/new.txt", False),
             ("new.md", "NEW.md", True),
             ("new.md", "newer.md", False),
             ("README.md", "README.txt", False),
@@ -196,16 +221,47 @@ class TestFoldingCase:
         ],
     )
     def test_names(self, files: Files, a: str, b: str, expected: bool) -> None:
-        assert overlap(files.name(a), files.name(b)) is expected
+        mine, theirs = (files.names([text.replace("{top}", files.top)]) for text in (a, b))
+        assert any(overlap(one, other) for one in mine for other in theirs) is expected
 
     def test_what_is_there_is_spelled_as_it_is_there(self, files: Files) -> None:
-        assert files.name("readme.MD") == "README.md"
-        assert files.name("docs") == "Docs/**"
+        there = {one.name.casefold(): one.name for one in Path(files.top).iterdir()}
+        assert files.name("readme.MD") == there["readme.md"]
+        assert files.name("dOCS") == f"{there['docs']}/**"
 
     def test_a_new_file_keeps_its_claim_when_it_is_there(self, files: Files) -> None:
         before = files.name("new.md")
         Path(files.top, "New.md").touch()
         assert overlap(before, files.name("NEW.MD"))
+
+
+def test_a_file_system_that_folds(folding: Path) -> None:
+    """Also where its top is: what the folder around it says of its name is of another one."""
+    assert folds_case(str(folding))
+    top = Path(os.environ.get("FABRIC_TEST_FOLDING") or folding)
+    (folding / "Link").symlink_to("nowhere")
+    assert folds_case(str(top))
+    assert (folding / "lINK").is_symlink()
+
+
+@examples(100)
+@given(st.lists(st.sampled_from(["a", "A", "B", "b", "sub", "SUB", "..", "new"]), min_size=1))
+def test_one_file_that_folds_is_one_resource(spelled: list[str]) -> None:
+    top = os.environ.get("FABRIC_TEST_FOLDING")
+    if top is None:
+        pytest.skip("no file system here folds case (FABRIC_TEST_FOLDING, CONTRIBUTING.md)")
+    with TemporaryDirectory(dir=top) as folder:
+        root = Path(folder, "top")
+        (root / "sub" / "sub").mkdir(parents=True)
+        for name in ("a", "sub/A", "sub/sub/b"):
+            (root / name).touch()
+        files = Files(root)
+        path = "/".join(spelled)
+        for other in ("a", "sub/a", "sub/sub/b", "sub/new"):
+            one, two = root / path, root / other
+            if one.is_file() and two.is_file():
+                is_same = one.samefile(two)
+                assert overlap(files.name(path), files.name(other)) is is_same, (path, other)
 
 
 def test_a_file_system_that_does_not_fold(tmp_path: Path) -> None:

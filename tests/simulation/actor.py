@@ -117,7 +117,9 @@ class Actor:
         try:
             async with agent:
                 heard.began = (agent._mailbox._place[0], agent._mailbox._place[1])
-                listening = asyncio.create_task(self._listen(agent, heard))
+                # One that is deaf takes no messages, as a program that never looks.
+                hears = self._listen(agent, heard) if "deaf" not in options else asyncio.sleep(0)
+                listening = asyncio.create_task(hears)
                 try:
                     await self._work(node, agent, heard)
                     heard.ended_s = node.loop.time()

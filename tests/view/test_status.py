@@ -59,3 +59,13 @@ def test_hosts_are_named_where_there_are_several() -> None:
     assert header.split()[-1] == "HOST"
     assert [row.split()[-1] for row in rows[:2]] == ["build-7", "build-8"]
     assert "HOST" not in "".join(lines_of({"A": agents["A"], "C": agents["C"]}))
+
+
+def test_unread_messages_by_age() -> None:
+    rows = [("A", "100 or more", "PAUSE", NOW_MS - 90_000), ("B", "1", "NUDGE", NOW_MS - 5_000)]
+    lines = session_lines("s", NOW_MS, {}, {}, [], {}, {}, {}, {}, {}, rows)
+    assert lines[0] == "Unread messages"
+    assert [line.split() for line in lines[2:]][-2:] == [
+        ["A", "100", "or", "more", "PAUSE", "90", "s", "ago"],
+        ["B", "1", "NUDGE", "5", "s", "ago"],
+    ]

@@ -341,12 +341,12 @@ class Snapshot:
         return f"nothing but heartbeats since {self.when(idle_from_ms(agent))}"
 
     def doubts(self, name: str) -> list[str]:
-        """Return the open questions whether to wait on for an agent that is stuck or silent."""
+        """Return the open questions whether to wait on: for one stuck, silent, or not reading."""
         agent = self.session.agents.get(name)
         if agent is None or agent.status in ENDED:
             return []
         silent = is_silent(self.session, agent, self.rules, self.now_ms)
-        found = [agent.wedged, self.session.mass_silence if silent else ""]
+        found = [agent.wedged, agent.unread, self.session.mass_silence if silent else ""]
         return [*filter(self.is_open, found)]
 
     def death_of(self, name: str) -> str:

@@ -19,6 +19,7 @@ agent, and what is done stays done. `silence.py`: an agent that has sent somethi
 heard, or has announced its silence, is not declared dead. `times.py`: no grant, offer or barrier
 stands beyond its time. `balance.py`: tasks that run are kept apart by the rules, none is lost, and
 no agent with room is idle in vain.
+`attention.py`: an agent that goes on against an unread CANCEL is asked about.
 `identity.py`: a name belongs to one living process, and what will have to be merged is told.
 `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
 gives everything that the server holds, and after the faults everything drains.
@@ -26,6 +27,7 @@ gives everything that the server holds, and after the faults everything drains.
 
 from __future__ import annotations
 
+from tests.simulation.judge.attention import Attention
 from tests.simulation.judge.balance import Balances
 from tests.simulation.judge.barriers import Barriers
 from tests.simulation.judge.bounds import Bounds
@@ -77,6 +79,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Identities(),
         Merges(),
         Rosters(),
+        Attention(rules.unread_ms_max),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
         Outages(plan.settings["lease_ms"], rules.silence_ms_min, is_told_time=is_told_time),
