@@ -465,8 +465,7 @@ class Rules(Struct, frozen=True):
     unread_ms_max: Annotated[
         Unread,
         Declared("liveness.unread_ms_max"),
-        "How long an agent that goes on may leave a PAUSE, or a CANCEL to all of it, unread. Then "
-        "a person is asked whether to give it up.",
+        "How long an agent may go on with an unread PAUSE or CANCEL before a person is asked.",
     ] = 0
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
