@@ -52,7 +52,7 @@ CORE_MODULES_MAX = 57
 #: Claims and their order ask whether two copies or related agents exclude each other.
 #: What is merged, published or decided asks whether two values agree.
 #: Starts and ends of runs ask `roster`.
-CORE_IMPORTS_MAX = 336
+CORE_IMPORTS_MAX = 340
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(

@@ -1,5 +1,7 @@
 """Which agents of a partition are heard: a sample of those at work, in all its sessions.
 
+And how far one of them has read. Both are asked only when a timer is about to decide by them.
+
 It is read from the store, not from the memory of this worker: one that has just taken the partition
 over, or that has let sessions go, knows as much as any other. Each agent at work has a timer for
 its silence, so the partition's timers name them all. A signal costs nothing; a census is taken only
@@ -13,7 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fabric.core import liveness
-from fabric.core.event import Peers
+from fabric.core.event import Peers, Reading
 from fabric.core.liveness import Since
 from fabric.core.record import ENDED, AgentRecord
 from fabric.core.rules import Rules
@@ -21,6 +23,7 @@ from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import ORCHESTRATORS, Partition
 from fabric.store.port import WorkerStore
+from fabric.store.value import parse_cursor, parse_id
 
 #: Timers read to find the agents at work: one reply of some milliseconds.
 TIMERS_MAX = 10_000
@@ -80,6 +83,11 @@ class Census:
             await self._take(now_ms)
         counted = count_peers(self._sightings, session, since)
         return Peers(*(round(count * self._weight) for count in counted))
+
+    async def reading(self, cursors: str, agent: str) -> Reading:
+        """Return how far an agent has read, by its stored place."""
+        (place,) = await self._store.fields(cursors, [agent])
+        return Reading(*map(parse_id, parse_cursor(place)))
 
     async def _take(self, now_ms: int) -> None:
         timers = await self._store.due(self._names.number, ORCHESTRATORS, 2**53, TIMERS_MAX)

@@ -11,7 +11,7 @@ from typing import Any
 from fabric.config.settings import Settings
 from fabric.core import attention, liveness, run
 from fabric.core.contradiction import is_from_synthesizer
-from fabric.core.event import EVERYONE, NO_PEERS, NOTHING_READ, Decision, Outcome, Reading
+from fabric.core.event import EVERYONE, NO_PEERS, NOTHING_READ, Decision, Outcome
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -30,7 +30,7 @@ from fabric.store.keys import (
 from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
-from fabric.store.value import parse_cursor, parse_id, whole_number
+from fabric.store.value import whole_number
 from fabric.wire import record
 from fabric.wire.entry import decode, sender_of
 from fabric.wire.stored import text
@@ -46,8 +46,7 @@ class _Timer(DueTimer):
     """A timer that is due. `is_notified` is set for a question that the hook must hear of."""
 
     is_notified: bool | None = None
-    peers = NO_PEERS
-    reading = NOTHING_READ
+    peers, reading = NO_PEERS, NOTHING_READ
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
@@ -122,18 +121,15 @@ class Orchestrator(Handler):
             needed[inputs[-1].session] = None
         await self._load(needed)
         for timer in inputs:
-            if not isinstance(timer, _Timer):
+            if not isinstance(timer, _Timer) or timer.session not in self._sessions:
                 continue
-            stored = self._sessions.get(timer.session)
-            if stored is None:
-                continue
+            stored = self._sessions[timer.session]
             if timer.name.startswith(hook.PREFIX):
                 timer.is_notified = self._hook.is_notified(stored.state, timer.name, timer.member)
             elif since := liveness.peers_needed(stored.state, timer.name, self._rules, now_ms):
                 timer.peers = await self._census.peers(timer.session, since, now_ms)
             elif name := attention.reader(stored.state, timer.name):
-                (place,) = await self._store.fields(stored.keys.cursors, [name])
-                timer.reading = Reading(*map(parse_id, parse_cursor(place)))
+                timer.reading = await self._census.reading(stored.keys.cursors, name)
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:

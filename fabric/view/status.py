@@ -111,12 +111,7 @@ def session_lines(
     lines += _section("Dependencies", _DEPENDENCIES, _outputs(dependencies))
     lines += [*tasks, ""] if tasks else []
     lines += _section("Resources", _RESOURCES, _resources(claims))
-    rows = [
-        (resource, who, left.how, f"{span(now_ms - left.since_ms)} ago")
-        for who, one in agents.items()
-        for resource, left in one.left.items()
-    ]
-    lines += _section("Unfinished", _UNFINISHED, rows)
+    lines += _section("Unfinished", _UNFINISHED, _unfinished(agents, now_ms))
     rows = [
         (resource, [f"{agent} in {where}" for where, agent in sorted(copies.items())])
         for resource, copies in to_merge(written or {}).items()
@@ -146,6 +141,15 @@ def host_of(agent: AgentRecord) -> str:
     # Others may call their processes what they like.
     is_ours = rest.partition("/")[0].isdecimal()
     return host if is_ours else agent.workspace.partition(":")[0]
+
+
+def _unfinished(agents: Mapping[str, AgentRecord], now_ms: int) -> list[Row]:
+    """Return a row for each resource that somebody left in the middle of an edit."""
+    return [
+        (resource, who, left.how, f"{span(now_ms - left.since_ms)} ago")
+        for who, one in agents.items()
+        for resource, left in one.left.items()
+    ]
 
 
 def _outputs(dependencies: Mapping[str, record.DependencyRecord]) -> list[Row]:
