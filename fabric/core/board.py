@@ -294,7 +294,7 @@ def update(event: SignalEvent) -> None:
     if not is_own or (task.status is not TaskStatus.IN_PROGRESS and not is_end):
         return
     percent, checkpoint = agent.percent or 0, agent.checkpoint
-    peak = max(task.peak_percent, task.progress_percent)  # going back and forth is no progress
+    peak = task.peak_percent or task.progress_percent  # going back and forth is no progress
     is_progress = percent > peak or checkpoint != task.checkpoint
     task.peak_percent = peak if percent < peak else 0
     if (is_progress or signal.type is SignalType.PARTIAL_RESULT) and not is_end:
