@@ -245,12 +245,15 @@ def grace_expired(event: Event, on: str) -> bool:
     """Ask all that wait, unless a producer, the output or a failure has come in the meantime."""
     session = event.session
     dependency = session.dependencies.get(on)
-    if dependency is None or not dependency.waiters:
+    if dependency is None:
         return False
-    if dependency.status is DependencyStatus.RESOLVED or producer(session, dependency):
-        return False
-    if dependency.report_ms > session.clock_ms:  # an outage has moved it
+    # An outage has moved it. Whoever begins to wait by then counts on this timer (`_watch`).
+    if dependency.report_ms > session.clock_ms:
         return event.postpone(f"{TIMER}:{on}", dependency.report_ms)
+    if not dependency.waiters or dependency.status is DependencyStatus.RESOLVED:
+        return False
+    if producer(session, dependency):
+        return False
     waiting = list(dependency.waiters)
     missing = f"No active agent has declared that it produces {on}"
     if dependency.status is DependencyStatus.FAILED:

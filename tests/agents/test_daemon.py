@@ -5,9 +5,10 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fabric import SyncFabric
 from fabric.agents.command import FOLLOW
@@ -265,15 +266,21 @@ def test_an_idle_agent_does_not_hold_up_an_integration(agentd: Agentd, fabric: S
         assert "A" in fabric.session().barriers()["milestone"].arrived
 
 
-def follow(agentd: Agentd, agent: str) -> subprocess.Popen[str]:
-    """Start what a client runs to be woken."""
-    return subprocess.Popen(
+@contextmanager
+def follow(agentd: Agentd, agent: str) -> Iterator[IO[str]]:
+    """Run what a client runs to be woken; give its output."""
+    with subprocess.Popen(
         [sys.executable, "-S", "-E", str(FOLLOW), "claude", f"of {agent}"],
         env=environment() | agentd.variables,
         cwd=agentd.project,
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as follower:
+        assert follower.stdout is not None
+        try:
+            yield follower.stdout
+        finally:
+            follower.kill()
 
 
 def test_an_idle_agent_is_woken_once_by_what_is_meant_for_it(
@@ -286,14 +293,12 @@ def test_an_idle_agent_is_woken_once_by_what_is_meant_for_it(
         qa.resolve("schema", location="one.sql", consumers=["A"])
         assert "one.sql" in until_said(lambda: json.dumps(agentd.wrote("a.py", "A")))
         agentd.say(STOP, "A")
-        qa.emit(SignalType.PARTIAL_RESULT, {"data": {"findings": [{"key": "k", "value": 1}]}})
+        qa.partial_result({"findings": [{"key": "k", "value": 1}]})
         qa.resolve("api", location="two.sql", consumers=["A"])
-        assert follower.stdout is not None
-        line = follower.stdout.readline()
+        line = follower.readline()
         assert "you are A." in line
         assert "two.sql" in line
         assert "one.sql" not in line
-        follower.kill()
 
 
 def test_a_limit_that_two_agents_meet_at_once_is_one_event(
