@@ -109,6 +109,20 @@ def test_agents_that_have_ended_make_room_first() -> None:
     assert say(play, SignalType.HEARTBEAT, "G").code == "LIMIT"
 
 
+def test_a_name_that_makes_room_before_its_end_is_forgotten_with_its_numbers() -> None:
+    play = plain(agents_max=2)
+    started(play, "BUSY", task="t")
+    play.say(numbered(1))
+    assert play.say(numbered(1)).outcome is Outcome.REPEATED
+    assert list(say(play, SignalType.STARTED, "B", task="u").dismissed) == ["A"]
+    assert "A" not in play.session.retired
+    say(play, SignalType.COMPLETED, "B")
+    # It begins anew. B, which had ended, is remembered.
+    again = play.say(numbered(1))
+    assert (again.outcome, again.code) == (Outcome.ACCEPTED, "")
+    assert say(play, SignalType.PROGRESS, "B", percent=1).code == "ENDED"
+
+
 def test_open_questions_of_one_agent_have_a_share() -> None:
     play = plain()
     share = SESSION_ESCALATIONS_MAX // SHARE
