@@ -137,19 +137,25 @@ class Follower(Follow[Board, list[Row]]):
 
     async def _begin(self) -> bytes:
         """Give the board the newest log entries; return the id of the last one."""
-        (opened,) = await self._store.fields(self._keys.meta, ["opened_ms"])
+        opened_ms = await self._opened_ms()
         streams = {name: agent.stream for name, agent in (await self._session.agents()).items()}
         past = await self._store.entries(
             self._keys.log, b"-", b"+", PAST_ENTRIES_MAX, newest_first=True
         )
-        self.board.begin(int(opened) if opened and opened.isdigit() else 0, streams)
+        self.board.begin(opened_ms, streams)
         self.board.take_log(reversed(past))
         return past[0][0] if past else BEGINNING
+
+    async def _opened_ms(self) -> int:
+        (opened,) = await self._store.fields(self._keys.meta, ["opened_ms"])
+        return whole_number(opened) or 0
 
     async def _read_revisions(self) -> None:
         board = self.board
         try:
             async for revision in self._session.revisions(board.growth.revision, follow=False):
+                # 0: the session was opened after this reading had passed its log.
+                board.opened_ms = board.opened_ms or await self._opened_ms()
                 made_ms = max(0, revision.ms - board.opened_ms)
                 seen_ms = made_ms
                 if self._opened_s < float("inf"):
