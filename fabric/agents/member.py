@@ -25,6 +25,7 @@ from fabric.agents.decision import HOLDS_MAX, Facts
 from fabric.agents.defer import is_only_call
 from fabric.agents.edits import Edits, Writers, declare
 from fabric.agents.event import WRITES, Action, Event, Moment
+from fabric.agents.output import VENDORS
 from fabric.agents.surroundings import briefing, obstacles
 from fabric.agents.todo import TodoList
 from fabric.agents.words import sentence
@@ -48,9 +49,6 @@ PREVIOUS_S = 5.0
 
 #: Seconds between two looks whether a turn has come, and for arriving at a barrier while idle.
 LOOK_S = 0.25
-
-#: The vendor whose limits a harness shares.
-VENDORS = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
 
 #: Session and vendor → until when its quota is used up, as an agent of this host has reported, ms.
 Limits = dict[tuple[str, str], float]

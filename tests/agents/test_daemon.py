@@ -291,7 +291,7 @@ def test_an_idle_agent_is_woken_once_by_what_is_meant_for_it(
     agentd.write("a.py", "A")
     with fabric.agent("QA") as qa, follow(agentd, "A") as follower:
         qa.resolve("schema", location="one.sql", consumers=["A"])
-        assert "one.sql" in until_said(lambda: json.dumps(agentd.wrote("a.py", "A")))
+        assert "one.sql" in until_said(lambda: str(agentd.wrote("a.py", "A") or ""))
         agentd.say(STOP, "A")
         qa.partial_result({"findings": [{"key": "k", "value": 1}]})
         qa.resolve("api", location="two.sql", consumers=["A"])
