@@ -18,10 +18,11 @@ from fabric.client.emitter import (
     submit,
     with_names,
 )
+from fabric.core.signal import SignalType
 from fabric.errors import FabricError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
 from fabric.wire.entry import decode
-from fabric.wire.spelling import rewrite
+from fabric.wire.spelling import check_names, rewrite
 from fabric.wire.stored import pairs_of, read_object
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ TIMEOUT_S = 10.0
 @click.option("--checkpoint", help="Checkpoint just passed.")
 @click.option("--on", help="Dependency that a BLOCKED agent waits for.")
 @click.option("--location", help="Location of a resolved dependency (output_location).")
-@click.option("--field", multiple=True, metavar="NAME=VALUE", help="Any other field; repeatable.")
+@click.option(
+    "--field", multiple=True, metavar="NAME=VALUE", help="Any other field, unchecked; repeatable."
+)
 @click.option("--payload", metavar="JSON", help="The payload as a JSON object.")
 @click.option("--task", help="Task that the agent works on.")
 @click.option("--seq", help="Sequence number: a repeat is recognised and dropped.")
@@ -120,7 +123,9 @@ async def emit(
         given_document = document(signal.encode("utf-8", "surrogateescape"))
         entry = prepare(given_document, _defaults(target), target.workspace)
     else:
-        entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
+        told = [*map(_pair, pairs)]
+        free = [*given.items(), *map(_pair, field)]
+        entry = _entry(target, signal, [*told, *free], names=[name for name, _ in told])
     waits_s = timeout if decides(is_confirmed) else None
     await send(target, entry, waits_s, WhenFull(when_full), quiet=quiet, as_json=as_json)
 
@@ -156,8 +161,10 @@ async def send(
         click.echo(json_line({"id": entry_id}) if as_json else entry_id)
 
 
-def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[bytes]:
-    """Return the checked entry for the words of a command line."""
+def _entry(
+    target: Target, signal: str, fields: list[tuple[str, str]], names: list[str]
+) -> list[bytes]:
+    """Return the checked entry for the words of a command line; `names` must be no slips."""
     named = {name for name, _ in fields}
     who = []
     if "session" not in named:
@@ -172,6 +179,7 @@ def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[b
     parts = [part.encode("utf-8", "surrogateescape") for pair in flat for part in pair]
     entry = dict(pairs_of(rewrite(parts)))
     kind = entry[b"type"].decode()
+    check_names(SignalType(kind), names)
     if kind in NAMING_TYPES:
         payload = read_object(entry.get(b"payload", b"{}"))
         if payload is not None and payload != (

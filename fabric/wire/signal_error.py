@@ -55,6 +55,11 @@ def too_large(field: str, given: int, allowed: str) -> SignalError:
     return SignalError("LIMIT", field, str(given), f"at most {allowed}")
 
 
+def unknown_field(kind: SignalType, name: str, near: str) -> SignalError:
+    """Return the error for a name that is almost that of a field."""
+    return SignalError("VALUE", shown_name(name), "a value", f"{near}, a field of {kind.value}")
+
+
 def unknown_type(given: object) -> SignalError:
     """Return the error for an unknown signal type: the nearest one, and all there are."""
     basic = [word.value for word in SignalType if word not in EXTENSIONS]

@@ -12,8 +12,10 @@ Unknown fields are kept in the payload.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -61,6 +63,15 @@ ARGUMENT: dict[SignalType, str] = {
     SignalType.SAME_AS: "keys",
 }
 
+
+#: A word before `=` in a shorthand: a field, or a part of a file's name.
+_WORD = re.compile(r"(?:^|[,\s])([A-Za-z_]{1,40})\s*=")
+
+#: Words of a shorthand that are looked at: each look is dear, and no type has as many fields.
+WORDS_MAX = 30
+
+#: From this likeness (difflib's ratio) on a name counts as a slip.
+_NEAR = 0.75
 
 #: The brackets of these hold a sentence, commas and all.
 _SENTENCES = frozenset({"question", "error"})
@@ -208,14 +219,33 @@ def _named(kind: SignalType, argument: str) -> tuple[str, dict[str, Any]]:
     sentence (a question, an error) is taken whole, unless it begins with a name.
     """
     names = "|".join(_FIELD_TYPES[kind])
-    parts = re.split(rf"(?:^|,)\s*({names})\s*=", argument) if names else [argument]
-    first = parts[0].strip()
-    if first and ARGUMENT.get(kind) in _SENTENCES:
-        return argument, {}
+    parts = re.split(rf"(?:^|[,\s])({names})\s*=", argument) if names else [argument]
+    first = parts[0].strip().removesuffix(",")
+    if ARGUMENT.get(kind) in _SENTENCES:
+        if first:
+            return argument, {}
+    else:
+        words = islice(_WORD.finditer(argument), WORDS_MAX)
+        check_names(kind, [word[1] for word in words])
     fields: dict[str, Any] = {}
     for field, text in zip(parts[1::2], parts[2::2], strict=True):
-        _settle(fields, field, _flat_value(kind, field, text.strip()))
+        value = text.strip().removesuffix(",")
+        _settle(fields, field, _flat_value(kind, field, value))
     return first, fields
+
+
+def check_names(kind: SignalType, names: Iterable[str]) -> None:
+    """Refuse a name that is almost a field's: a slip would be kept, and would do nothing.
+
+    Raises SignalError, which names the field that was meant.
+    """
+    fields = [*_FIELD_TYPES[kind], *sorted(_ENVELOPE_NAMES)]
+    for name in names:
+        if name in fields or name in TYPE_FIELDS or name in ("payload", "timestamp"):
+            continue
+        longer = [field for field in fields if field.endswith(f"_{name}")]
+        if near := longer or get_close_matches(name, fields, 1, _NEAR):
+            raise signal_error.unknown_field(kind, name, near[0])
 
 
 def _flat_value(kind: SignalType, field: str, text: str) -> Any:

@@ -139,6 +139,8 @@ def test_output_is_an_id_or_json_or_nothing(quiet: Shell, server: RunningServer)
         (["BLOCKED"], "on"),
         (["STARTED", "--percent", "5", "percent=6"], "percent"),
         (["STARTED", "produces"], "'produces' is not NAME=VALUE"),
+        (["INTENT", "write=a.py"], "write: got a value; allowed: writes, a field of INTENT"),
+        (["INTENT(write=a.py)"], "write: got a value; allowed: writes, a field of INTENT"),
         (["STARTED", "--payload", "[1]"], "payload"),
         (["STARTED", "-a", "ORCHESTRATOR"], "the fabric itself sends under this one"),
         (["SYNTHESIZED", "-a", "SYNTHESIZER"], "the fabric itself sends under this one"),

@@ -188,14 +188,12 @@ def test_a_server_that_is_killed_twenty_times_under_load_loses_nothing(here: She
     with up(here) as first, up(here) as second:
         asyncio.run(work(first.told["url"], 20))
         log: Any = first.client().xrange("fabric:{0}:s:log")
-        counts = Counter(
-            int(fields["seq"])
-            for _, fields in log
-            if fields["kind"] == "signal" and fields["emitter"] == "A"
-        )
-        # STARTED, 50 reports and a result for each kill, COMPLETED: none is lost or counts twice.
-        assert set(range(1, 20 * 51 + 3)) == set(counts)
-        assert set(counts.values()) == {1}
+        sent = [one for _, one in log if one["kind"] == "signal" and one["emitter"] == "A"]
+        kinds = Counter(one["type"] for one in sent)
+        del kinds["HEARTBEAT"]  # one is sent where a server is away for long
+        # None is lost or counts twice.
+        assert kinds == {"STARTED": 1, "PROGRESS": 1000, "PARTIAL_RESULT": 20, "COMPLETED": 1}
+        assert len({one["seq"] for one in sent}) == len(sent)
         assert here.good("replay", "s").out.startswith("same: ")
         assert (first.stop().code, second.stop().code) == (0, 0)
 

@@ -124,6 +124,7 @@ SHORTHAND: list[tuple[str, dict[str, Any]]] = [
     ("INTENT(writes=a.py, reads=b.py,c.py)", {"writes": ["a.py"], "reads": ["b.py", "c.py"]}),
     ("INTENT(a.py, b.py, reads = c.py)", {"writes": ["a.py", "b.py"], "reads": ["c.py"]}),
     ("INTENT(date=2026-11-30/a.csv)", {"writes": ["date=2026-11-30/a.csv"]}),
+    ("INTENT(writes=a.py reads=b.py)", {"writes": ["a.py"], "reads": ["b.py"]}),
     ("BLOCKED(on=schema)", {"on": "schema"}),
     ("PROGRESS(percent=25%)", {"percent": 25}),
     ("PROGRESS(25%, checkpoint=draft)", {"percent": 25, "checkpoint": "draft"}),
@@ -142,6 +143,23 @@ SHORTHAND: list[tuple[str, dict[str, Any]]] = [
 def test_shorthand(text: str, said: dict[str, Any], field: str) -> None:
     assert payload(read(**{field: text})) == said
     assert payload(heard({field: text})) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("INTENT(write=a.py)", "writes"),
+        ("INTENT(a.py, read=b.py)", "reads"),
+        ("BLOCKED(onn=x)", "on"),
+        ("PROGRESS(25%, chekpoint=draft)", "checkpoint"),
+        ("DEPENDENCY_RESOLVED(schema, location=x.py)", "output_location"),
+        ("STARTED(produce=x)", "produces"),
+    ],
+)
+def test_a_slip_in_a_name_is_refused(text: str, meant: str) -> None:
+    """It would be a file's name, or a wait for something that nobody gives."""
+    error = refusal(flat(type=text))
+    assert error.allowed.startswith(f"{meant}, a field of ")
 
 
 def test_a_shorthand_with_two_values_for_one_field_is_refused() -> None:
