@@ -245,6 +245,9 @@ def arbitrary(seed: int, number: int = 1_500) -> bytes:
             "value": 1,
             "task": chance.choice(THINGS),
             "tasks": [{"id": chance.choice(THINGS)}],
+            "from": "a",
+            "to": "b",
+            "keys": ["a", "b"],
         }
         play.pass_time(chance.randint(0, 2_000))
         play.say(signal(kind, chance.choice(AGENTS), payload, incarnation=chance.choice([0, 0, 9])))
