@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -24,6 +26,7 @@ from fabric.demo import fleet
 from fabric.demo.report import Document, faults, gather, render
 from fabric.demo.tree import Tree, take_snapshot
 from fabric.errors import CallerError, ConfigError
+from fabric.view.markdown import code
 from fabric.view.text import plain
 from fabric.watch.display import PlainDisplay, has_rich, live_display
 from fabric.watch.frame import frame
@@ -86,15 +89,19 @@ def demo(
         tree = take_snapshot(path, scratch)
         if not tree.files:
             raise CallerError(f"there are no Python files under {plain(path)}")
+        program, server = _program(), ""
         if target.redis_url is None:
             mine = devserver.acquire()
             is_kept = sys.stdout.isatty() if keep is None else keep
+            server = f"The private server has ended; {code(f'{program} up')} restarts it. Then:"
+            if is_kept:
+                server = f"The private server still runs; {code(f'{program} down')} stops it."
             ending.callback(mine.leave if is_kept else mine.release)
             target = replace(target, redis_url=Secret(mine.url))
         report = run(_review(target, path, tree, scratch))
         if fixed is not None:
             copytree(scratch / fleet.COPY_FOLDER / "fixed", fixed, dirs_exist_ok=True)
-        text = render(report)
+        text = render(report, program=program, server=server)
         if output is not None:
             Path(output).write_text(text)
     if as_json:
@@ -110,6 +117,16 @@ def demo(
         note(fault)
     if found or any(agent["status"] != "completed" for agent in report["agents"]):
         click.get_current_context().exit(1)
+
+
+def _program() -> str:
+    """Return the words that call this program here: its name, or its path if PATH has another."""
+    ours = Path(sys.executable).with_name("fabric")
+    found = shutil.which("fabric")
+    if not ours.exists() or (found is not None and ours.samefile(found)):
+        return "fabric"
+    here = Path.cwd()
+    return shlex.quote(str(ours.relative_to(here) if ours.is_relative_to(here) else ours))
 
 
 @contextmanager

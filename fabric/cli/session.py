@@ -21,7 +21,7 @@ from fabric.ops.unread import unread
 from fabric.view.progress import Stand
 from fabric.view.status import session_lines, todo
 from fabric.view.text import plain, span, table
-from fabric.watch.display import has_rich, live_display
+from fabric.watch.display import NO_RICH, has_rich, live_display
 from fabric.watch.follow import TaskFollower
 from fabric.watch.frame import text_of
 from fabric.watch.tasks import LINE_CHARS_MAX, PlainTasks, TaskBoard, TaskNews, snapshot, task_frame
@@ -124,7 +124,7 @@ async def _follow_tasks(target: Target, name: str, *, as_json: bool) -> None:
                 await follower.until_ended(show)
         else:
             if sys.stdout.isatty():
-                note("lines, because the live view needs rich: pip install 'signal-fabric[tui]'")
+                note(NO_RICH)
             await follower.until_ended(PlainTasks(lambda line: click.echo(plain(line))))
     if board.progress.summary().counts.get(Stand.FAILED):
         click.get_current_context().exit(1)

@@ -8,13 +8,13 @@ from shutil import get_terminal_size
 import click
 
 from fabric.cli.connect import Target, connected, on_target
-from fabric.cli.output import print_lines
+from fabric.cli.output import note, print_lines
 from fabric.client.session import Session
 from fabric.errors import NotFoundError
 from fabric.ops.overview import sessions
 from fabric.view.text import plain
 from fabric.watch.board import Board
-from fabric.watch.display import PlainDisplay, live_display
+from fabric.watch.display import NO_RICH, PlainDisplay, has_rich, live_display
 from fabric.watch.follow import Follower
 from fabric.watch.frame import WIDTH_DEFAULT, frame, text_of
 
@@ -33,7 +33,7 @@ async def watch(target: Target, name: str | None, once: bool, as_lines: bool, st
       fabric watch demo --once    the present picture
 
     Without a session, the one that was active last. Ends with the session, or with Ctrl-C. On a
-    terminal it draws one picture, which needs the extra `tui`; elsewhere, and with --plain, it
+    terminal it draws one picture, if the extra `tui` is there; elsewhere, and with --plain, it
     prints a line for each event. It only reads.
     """
     name = name or target.session
@@ -53,9 +53,11 @@ async def watch(target: Target, name: str | None, once: bool, as_lines: bool, st
             await follower.read()
             width = get_terminal_size().columns if is_terminal else WIDTH_DEFAULT
             print_lines(text_of(line) for line in frame(follower.board, width))
-        elif is_terminal and not as_lines:
+        elif is_terminal and not as_lines and has_rich():
             with live_display(frame) as show:
                 await follower.until_ended(show, stay=stay)
         else:
+            if is_terminal and not as_lines:
+                note(NO_RICH)
             show_lines = PlainDisplay(lambda line: click.echo(plain(line)))
             await follower.until_ended(show_lines, stay=stay)

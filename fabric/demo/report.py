@@ -150,9 +150,11 @@ def _lost(changes: Document) -> list[str]:
     return [one["path"] for one in changes["files"] if len(one["edits"] or ()) < len(FIXERS)]
 
 
-def render(report: Document) -> str:
+def render(report: Document, *, program: str = "fabric", server: str = "") -> str:
     """Return the report as Markdown. What comes from the reviewed files is escaped; lists are
     bounded, and say what they leave out.
+
+    `program` calls fabric from here. `server` says in Markdown whether the private server runs.
     """
     advice = [
         {"agent": agent["agent"], "recommendation": one}
@@ -162,7 +164,9 @@ def render(report: Document) -> str:
     rows = [one for one in report["timeline"] if not one["is_detail"]]
     found = "severity path line message rule agent confidence at_ms evidence"
     session = shlex.quote(report["session"])
-    commands = [f"fabric {one} {session}" for one in ("tail --all", "synthesis", "replay", "keys")]
+    commands = [
+        f"{program} {one} {session}" for one in ("tail --all", "synthesis", "replay", "keys")
+    ]
     # A section is a sequence of blocks, and a block a sequence of lines.
     sections: dict[str, Iterable[Iterable[str]]] = {
         "Who found what": [_agents(report)],
@@ -173,7 +177,7 @@ def render(report: Document) -> str:
         "Not reviewed": [_table("path reason", report["skipped"])],
         "Timeline": [_table("at_ms signal stream action", rows)],
         "Look inside": [
-            ["Everything above is in Redis. `fabric up` restarts the private server:"],
+            [f"Everything above is in Redis. {server}".strip()],
             block(commands, "sh"),
         ],
     }

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from fabric.errors import ConfigError
 from fabric.view.text import clock
 from fabric.view.timeline import Row
 from fabric.watch.board import Board
 from fabric.watch.follow import B
 from fabric.watch.frame import Line, fit
+
+#: Why lines appear on a terminal.
+NO_RICH = "lines, because the live view needs rich: pip install 'signal-fabric[tui]'"
 
 #: Pictures a second at most.
 FRAMES_A_SECOND = 8
@@ -29,12 +31,8 @@ def live_display(
 ) -> Iterator[Callable[[B, Any], None]]:
     """Take the whole terminal over; what is yielded draws a board on it, as `layout` lays it out.
 
-    The last picture stays on the terminal when the block ends. Raises ConfigError without rich.
+    The last picture stays on the terminal when the block ends. Only where `has_rich`.
     """
-    if not has_rich():
-        raise ConfigError(
-            "the live view needs rich: pip install 'signal-fabric[tui]'; or use --plain"
-        )
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text

@@ -110,6 +110,8 @@ def test_the_report_tells_all_of_it() -> None:
     found = "| `a.py` | 3 | is `wrong` | some-rule | SAFETY | 100% | 0.310 s | `x == None` |"
     assert f"| high {found}" in text
     assert "```sh\nfabric tail --all demo-1\nfabric synthesis demo-1\n" in text
+    text = render(made(), program=".venv/bin/fabric", server="It still runs.")
+    assert "is in Redis. It still runs.\n\n```sh\n.venv/bin/fabric tail --all demo-1\n" in text
 
 
 def test_the_timeline_is_a_table_in_order_of_time_without_details() -> None:
