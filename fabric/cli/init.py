@@ -21,8 +21,10 @@ from fabric.devserver import remote
 from fabric.devserver.project import nearest
 from fabric.errors import ConfigError, NotAllowedError, PeerError
 from fabric.store.address import redacted
+from fabric.view.text import counted
 
 _CHOICES = (*PARTS, "all")
+_NONE = f"no coding agent on PATH (looked for {', '.join(client.PROGRAMS.values())})"
 
 
 @click.command()
@@ -34,7 +36,7 @@ _CHOICES = (*PARTS, "all")
 @click.option(
     "--trust-hooks",
     is_flag=True,
-    help="Trust the hooks in Codex too, which else runs none before you do (/hooks).",
+    help="Trust the hooks in Codex too. Codex runs no hooks until you do (/hooks).",
 )
 def init(
     names: tuple[str, ...],
@@ -101,16 +103,21 @@ def _parts(names: tuple[str, ...], place: Place) -> list[str]:
     """Return what to install. Raises ConfigError if nothing is there to install into."""
     found = client.installed()
     if names and "all" not in names:
+        if "mcp" in names and not client.for_mcp([*names]):
+            raise ConfigError(
+                f"no client for the MCP server: {_NONE}. To install it anyway, name its client: "
+                "fabric init mcp claude"
+            )
         return [one for one in PARTS if one in names]
-    if not found:
-        raise ConfigError(
-            "no coding agent on PATH: claude, codex, gemini and opencode were looked for; "
-            "name one to install for it all the same"
-        )
     more = []
     if "all" in names:
-        more += ["mcp"] if find_spec("mcp") else []
+        more += ["mcp"] if find_spec("mcp") and client.for_mcp([]) else []
         more += ["git"] if place.project and (place.project / ".git").exists() else []
+    if not found:
+        told = f"{_NONE}. To install its hooks anyway, name it: fabric init claude"
+        if not more:
+            raise ConfigError(told)
+        note(told)
     return [*found, *more]
 
 
@@ -120,7 +127,7 @@ def _apply(changes: list[tuple[Change, list[str]]], journal: Journal, *, yes: bo
         return
     for change, _ in changes:
         _show(change)
-    if not _is_wanted(f"Change {len(changes)} files?", yes=yes):
+    if not _is_wanted(f"Change {counted(len(changes), 'file')}?", yes=yes):
         return
     refused = []
     for change, parts in changes:
@@ -130,7 +137,8 @@ def _apply(changes: list[tuple[Change, list[str]]], journal: Journal, *, yes: bo
             refused.append(str(error))
     for one in refused:
         note(one)
-    note(f"{len(changes) - len(refused)} files changed; `fabric init --undo` takes it back")
+    changed = counted(len(changes) - len(refused), "file")
+    note(f"{changed} changed; `fabric init --undo` takes it back")
     if refused:
         raise click.exceptions.Exit(NotAllowedError.exit_code)
 
@@ -161,7 +169,7 @@ def _undo(names: tuple[str, ...], place: Place, journal: Journal, *, yes: bool) 
     for path in whole:
         original, _ = journal.original(path)
         click.echo(f"{'restore' if original is not None else 'remove'} {path}")
-    if not _is_wanted(f"Restore {len(remade) + len(whole)} files?", yes=yes):
+    if not _is_wanted(f"Restore {counted(len(remade) + len(whole), 'file')}?", yes=yes):
         return
     failed = False
     for path in reversed(whole):

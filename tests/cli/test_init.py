@@ -265,8 +265,30 @@ def test_without_names_the_clients_that_are_there_are_meant(home: Shell) -> None
     assert (home.home / ".opencode/plugin/fabric.js").exists()
     assert not (home.home / ".codex").exists()
     assert not (home.home / ".mcp.json").exists()
-    done = home.run("init", "--yes", PATH="/usr/bin:/bin")
+
+
+def test_without_a_client_it_names_how_to_install_anyway(home: Shell) -> None:
+    bare = {"PATH": "/usr/bin:/bin"}
+    done = home.run("init", "--yes", **bare)
     assert (done.code, "no coding agent on PATH" in done.err) == (2, True)
+    assert "name it: fabric init claude" in done.err
+    done = home.run("init", "mcp", "--yes", **bare)
+    assert (done.code, "fabric init mcp claude" in done.err) == (2, True)
+    done = home.run("init", "all", "--yes", **bare)
+    assert (done.code, "no coding agent on PATH" in done.err) == (0, True)
+    assert "1 file changed" in done.err
+    assert (home.home / ".git/hooks/pre-commit").exists()
+    before = tree(home)
+    done = home.run("init", "mcp", "claude", "--yes", **bare)
+    assert done.code == 0
+    assert "fabric" in json.loads((home.home / ".mcp.json").read_text())["mcpServers"]
+    home.run("init", "mcp", "claude", "--undo", "--yes", **bare)
+    assert tree(home) == before
+
+
+def test_codex_that_is_not_there_is_named(home: Shell) -> None:
+    done = home.run("init", "codex", "--yes", PATH="/usr/bin:/bin")
+    assert "codex is not on PATH" in done.err
 
 
 def test_another_python_replaces_the_hooks_of_the_first(home: Shell) -> None:

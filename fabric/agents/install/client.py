@@ -84,6 +84,12 @@ def installed() -> list[str]:
     return [name for name, program in PROGRAMS.items() if shutil.which(program)]
 
 
+def for_mcp(parts: list[str]) -> list[str]:
+    """Return the clients that get the MCP server: those on this machine, and those in `parts`."""
+    there = {*installed(), *parts} - {"cursor"}
+    return [name for name in PROGRAMS if name in there]
+
+
 def marketplace() -> Path:
     """Return where the marketplace is rendered: its hooks name this Python."""
     return state_home() / "marketplace"
@@ -128,7 +134,7 @@ def plan(
     a whole. Raises ConfigError for a file that cannot be read as what it is, NotAllowedError for
     one that cannot be read at all.
     """
-    clients = [one for one in installed() if one != "cursor"]
+    clients = for_mcp([] if take_out else parts)
     wanted = {path: journal.parts(path) for path in journal.paths()}
     known = {path: list(had) for path, had in wanted.items()}
     editors: dict[tuple[Path, str], Edit] = {}

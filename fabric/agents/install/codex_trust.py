@@ -93,6 +93,8 @@ def _ask(folder: Path, calls: list[tuple[str, dict[str, Any]]]) -> list[Any]:
                 if number == 0:
                     server.stdin.write('{"jsonrpc": "2.0", "method": "initialized"}\n')
             server.stdin.close()
+    except FileNotFoundError:
+        raise PeerError("codex is not on PATH") from None
     except (OSError, ValueError) as error:
         raise PeerError(f"codex app-server does not answer: {error}") from error
     return [results[number] for number in range(1, len(lines))]
