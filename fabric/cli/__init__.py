@@ -44,7 +44,7 @@ GROUPS = {
         "emit": ("emit", "Send a signal, or many from standard input."),
         "mcp": ("mcp", "Serve claims, waits, findings and questions to models as tools."),
         "finding": ("finding", "Report one finding."),
-        "add": ("finding", "Count on: add numbers to those of all agents."),
+        "add": ("finding", "Add numbers to totals that all agents share."),
         "inbox": ("agent", "Read the messages that have come for an agent."),
         "wait": ("agent", "Block until a dependency is there or agents have ended."),
         "guard": ("agent", "Check whether you may write a file now."),
@@ -66,7 +66,7 @@ GROUPS = {
     "Answer questions": {
         "escalations": ("questions", "List the questions that need a person's answer."),
         "decide": ("questions", "Answer one of them."),
-        "same": ("relation", "Say that findings are one thing, or are not."),
+        "same": ("relation", "Say that findings are the same issue, or are not."),
         "renamed": ("relation", "Say that a file or folder has another name."),
     },
     "Run the fabric": {

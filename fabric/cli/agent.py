@@ -28,7 +28,7 @@ from fabric.view.text import plain
 @on_target("session", "agent")
 @since_option
 @click.option("--count", type=click.IntRange(min=1), help="Messages to read at most.")
-@click.option("-f", "--follow", is_flag=True, help="Print what comes too, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Also print new messages, until Ctrl-C.")
 @click.option("--peek", is_flag=True, help="Do not mark them as read.")
 @json_option
 async def inbox(

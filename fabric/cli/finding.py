@@ -1,4 +1,4 @@
-"""`fabric finding` and `fabric add`: report one finding, or count on, as an agent."""
+"""`fabric finding` and `fabric add`: report one finding, or add to shared totals, as an agent."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def finding(target: Target, is_confirmed: bool | None, as_json: bool, **fi
 async def add(
     target: Target, counts: tuple[str, ...], is_confirmed: bool | None, as_json: bool
 ) -> None:
-    """Count on: add numbers to what all agents have counted under a name.
+    """Add numbers to totals that all agents share.
 
     \b
       fabric add tests=3 failures=1

@@ -93,7 +93,7 @@ async def open_(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Begin the next run of a session that was closed, with nothing of the last one in force.
+    """Begin the next run of a session that was closed, nothing carried over from the last run.
 
     \b
       fabric open demo
@@ -181,7 +181,10 @@ async def purge(
     ]
     lines = table(("SESSION", "EVENTS", "LAST ACTIVE", "STATE"), rows) if rows else []
     print_either(as_json, {"purged": yes, "sessions": [one._asdict() for one in found]}, lines)
-    if not yes and found:
+    if not found:
+        idle = f" and been idle for {span(older_ms)}" if older_ms else ""
+        note(f"nothing to purge: no session has ended{idle}")
+    elif not yes:
         note("nothing is deleted yet: --yes deletes these")
 
 

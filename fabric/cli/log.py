@@ -42,7 +42,7 @@ _until_option = click.option(
 
 @click.command()
 @on_session
-@click.option("-f", "--follow", is_flag=True, help="Print what comes too, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Also print new events, until Ctrl-C.")
 @since_option
 @click.option("--all", "in_full", is_flag=True, help="Print details, and each event separately.")
 @json_option
@@ -56,8 +56,8 @@ async def tail(
       fabric tail demo -f        and what happens next
       fabric tail demo --json    the log entries, one a line, with their ids and causes
 
-    Agents that say the same at the same time share a row. Details are left out (nudges, intents,
-    pauses, places in a queue, grants for which nobody has to wait): --all prints them.
+    Identical events of several agents share a row. Details are left out (nudges, intents, pauses,
+    places in a queue, grants for which nobody has to wait): --all prints them.
     """
     name, after = target.need("session"), since or BEGINNING
     async with connected(target, waits=follow) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ _by_option = click.option("--by", metavar="NAME", help="Your name (default: your
 @click.argument("key")
 @click.argument("others", nargs=-1, required=True, metavar="OTHER...")
 @on_target("session")
-@click.option("--distinct", is_flag=True, help="They are not the same thing as KEY.")
+@click.option("--distinct", is_flag=True, help="They are not the same issue as KEY.")
 @_by_option
 @confirm_option
 @json_option
@@ -33,14 +34,16 @@ async def same(
     is_confirmed: bool | None,
     as_json: bool,
 ) -> None:
-    """Say that findings are one thing, or that they are not, and print the signal's id.
+    """Say that findings are the same issue, or that they are not, and print the signal's id.
 
     \b
       fabric same src/a.py:42:sql-injection src/a.py:60:taint
       fabric same --distinct src/a.py:42:sql-injection src/a.py:43:SQLI
 
-    It goes before what agents and rules say; of the same two, the latest word counts.
+    It overrides agents and rules; the latest statement about a pair counts.
     """
+    if key in others:
+        raise click.UsageError(f"'{key}' is named twice: name two findings")
     payload: dict[str, Any] = {"keys": [key, *others], "distinct": distinct}
     await _say(target, SignalType.SAME_AS, payload, by, is_confirmed, as_json=as_json)
 
@@ -61,6 +64,8 @@ async def renamed(
       fabric renamed src/db.py src/store/db.py
       fabric renamed src/old src/new
     """
+    if PurePosixPath(old) == PurePosixPath(new):
+        raise click.UsageError(f"'{old}' and '{new}' are the same path")
     payload = {"from": old, "to": new}
     await _say(target, SignalType.RENAMED, payload, by, is_confirmed, as_json=as_json)
 

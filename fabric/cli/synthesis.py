@@ -84,7 +84,7 @@ def _form(form: Form, words: str) -> Callable[[Any], Any]:
 @_form("patches", "Revisions with their JSON Patches (RFC 6902), one a line.")
 @click.option("--format", "named", type=click.Choice(_FORMATS), help="The same, by name; and more.")
 @click.option("--min-severity", type=click.Choice(LEVELS), help="Findings as bad, or worse.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Findings as sure, or surer.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="At least this confidence.")
 @click.option("--since", type=click.IntRange(min=0), metavar="N", help="Changed since revision N.")
 @click.option("--group", type=click.Choice(_GROUPS), help="By file (default), severity or agent.")
 @click.option(

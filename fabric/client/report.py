@@ -73,7 +73,7 @@ class Reporting:
         await self.partial_result({"findings": [found]})
 
     async def add(self, /, **counts: float) -> None:
-        """Count on: `add(tests=3)` adds 3 to what all agents have counted under that name."""
+        """`add(tests=3)` adds 3 to the total of that name, which all agents share."""
         await self.partial_result({name: {"$add": count} for name, count in counts.items()})
 
     async def _hand_over(self, result: Any, *, is_whole: bool = False) -> tuple[Any, bool | None]:

@@ -250,7 +250,7 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     """
 
     add = _awaited(Agent.add)
-    """Count on: `add(tests=3)` adds 3 to what all agents have counted under that name."""
+    """`add(tests=3)` adds 3 to the total of that name, which all agents share."""
 
     ready = _awaited(Agent.ready)
     """Return when the start has been handled, and no integration under way holds the agent.

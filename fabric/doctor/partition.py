@@ -17,6 +17,7 @@ from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import BEGINNING
 from fabric.store.redis import RedisStore
 from fabric.store.value import whole_number
+from fabric.view.text import counted
 
 #: Partitions, or holders, that one line names; the others are counted.
 NAMED_MAX: Final = 8
@@ -156,7 +157,7 @@ async def dead_letters(store: RedisStore, partitions: int) -> Finding:
             count += await store.length(store.namespace.partition(number).dead)
     if not count:
         return Finding("dead letters", Level.OK, "none")
-    found = f"{count} signals were refused and are kept"
+    found = f"{counted(count, 'signal')} refused and kept"
     advice = "`fabric dead` shows them with the reasons, and can send them again"
     return Finding("dead letters", Level.WARN, found, advice)
 

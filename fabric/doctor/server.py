@@ -60,7 +60,8 @@ _FILE_TOO: Final = "and the same in the server's configuration file"
 #: appendfsync → what a crash loses.
 _LOST: Final = {
     "always": "nothing that was acknowledged is lost",
-    "everysec": "a crash of its host loses the last second or two, its own nothing",
+    "everysec": "a crash of its host loses the last second or two; "
+    "a crash of the server alone loses nothing",
     None: "how much a crash loses is not known (appendfsync)",
 }
 

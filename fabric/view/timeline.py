@@ -211,6 +211,10 @@ def _sentence(
         which = "closed"
     elif word == "CONFLICT_DETECTED" and payload.get("kind") == FINDING:
         which = "contradiction"
+    elif word == "SAME_AS" and isinstance(keys := payload.get("keys"), list) and keys:
+        verb = "is" if len(keys) == 2 else "are"
+        same = f"{verb} not the same as" if payload.get("distinct") else f"{verb} the same as"
+        payload = {**payload, "key": keys[0], "others": keys[1:], "same": same}
     said = _said(_SIGNALS.get(which, (f"{{a}} says {word}",)), sender, payload)
     if kind == Kind.DERIVED and to:
         said += " (to all)" if to == EVERYONE else f" (to {to})"
@@ -309,7 +313,7 @@ _SIGNALS = {
     "RUN_OPENED": ("{a} opens a new run",),
     "AGENTS_EXPECTED": ("{a} expects {agents}",),
     "RENAMED": ("{a}: {from} is now {to}",),
-    "SAME_AS": ("{a} relates findings to each other: {keys}",),
+    "SAME_AS": ("{a}: {others} {same} {key}", "{a} relates findings to each other[: {keys}]"),
     "RUN_PURGED": ("{a} deletes the session",),
     "REFINED": ("{refiner} has refined revision {revision}",),
 }

@@ -46,7 +46,16 @@ def test_it_waits_for_the_decision_if_asked(shell: Shell) -> None:
         assert "refused (ENDED)" in done.err
 
 
-@pytest.mark.parametrize("words", [["finding"], ["add", "tests=many"], ["add", "3"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["finding"],
+        ["add", "tests=many"],
+        ["add", "3"],
+        ["same", "a", "b", "a"],
+        ["renamed", "a.py", "./a.py"],
+    ],
+)
 def test_what_says_nothing_is_refused(quiet: Shell, words: list[str]) -> None:
     assert quiet.run(*words).code == 2
 

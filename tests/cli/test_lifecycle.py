@@ -59,3 +59,9 @@ def test_a_file_of_a_session_may_have_any_usual_name(
     live = person.good("replay", session).out
     assert person.run("export", session, "--out", name).code == 0
     assert person.good("replay", name).out == live
+
+
+def test_a_purge_of_nothing_says_so(shell: Shell) -> None:
+    done = shell.run("purge", "--ended", "--older-than", "9999d")
+    assert (done.code, done.out) == (0, "")
+    assert "nothing to purge: no session has ended and been idle for" in done.err

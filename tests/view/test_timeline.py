@@ -21,6 +21,13 @@ def row(flat: list[bytes]) -> Row | None:
     ("flat", "shown", "stream", "action"),
     [
         (signal("STARTED"), "STARTED", "A", "ARCHITECT begins work"),
+        (signal("SAME_AS", {"keys": ["A", "B"]}), "SAME_AS", "A", "ARCHITECT: B is the same as A"),
+        (
+            signal("SAME_AS", {"keys": ["A", "B", "C"], "distinct": True}),
+            "SAME_AS",
+            "A",
+            "ARCHITECT: B, C are not the same as A",
+        ),
         (signal("STARTED", {"task": "t"}), "STARTED", "A", "ARCHITECT begins work on t"),
         (signal("STARTED", {}, task="t"), "STARTED", "A", "ARCHITECT begins work on t"),
         (signal("PROGRESS", {"percent": 25}), "PROGRESS(25%)", "A", "ARCHITECT reports progress"),
