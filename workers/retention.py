@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
-from fabric.core.record import ENDED
 from fabric.core.rule_table import SESSION_MAX
 from fabric.core.rules import Rules
+from fabric.core.run import at_work
 from fabric.core.session import SessionState
 from fabric.core.task import TaskStatus
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
@@ -262,7 +262,10 @@ class Retention:
         self._is_clearing = len(timer.ended) == ENDED_MAX
 
     def is_over(self, session: SessionState, now_ms: int) -> bool:
-        """Whether a session may be deleted; a session at work never is."""
+        """Whether a session may be deleted; none at work is, or awaiting agents to a deadline.
+
+        A run that nobody has come to, or that awaits agents without a deadline, goes by its age.
+        """
         if session.is_purging or not _has_ended(session):
             return False
         idle_ms = now_ms - session.clock_ms
@@ -302,7 +305,8 @@ def _number(found: list[Entry]) -> int:
 
 
 def _has_ended(session: SessionState) -> bool:
-    return all(agent.status in ENDED for agent in session.agents.records.values())
+    awaited = [session.roster.records[name] for name in session.awaited()]
+    return not at_work(session) and not any(one.until_ms for one in awaited)
 
 
 def _is_done(session: SessionState) -> bool:
@@ -311,4 +315,6 @@ def _is_done(session: SessionState) -> bool:
         return True
     is_asked = any(asked.is_open for asked in session.escalations.records.values())
     tasks = session.tasks.records.values()
-    return not is_asked and all(task.status is TaskStatus.COMPLETED for task in tasks)
+    if is_asked or session.awaited():
+        return False
+    return all(task.status is TaskStatus.COMPLETED for task in tasks)

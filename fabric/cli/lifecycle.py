@@ -127,7 +127,7 @@ async def open_(
 @click.command()
 @click.argument("names", metavar="[SESSION]...", nargs=-1)
 @on_target()
-@click.option("--ended", is_flag=True, help="All sessions in which no agent is at work.")
+@click.option("--ended", is_flag=True, help="All sessions whose run has ended.")
 @click.option(
     "--older-than",
     "older_ms",
@@ -157,8 +157,9 @@ async def purge(
       fabric purge --ended --older-than 7d --yes  all that have ended and were idle for a week
 
     The workers delete it under their leases, in slices, so the server stays quick and no other
-    session is touched. A name that is used again begins anew. Exit code 4: agents are at work in
-    it; `fabric close` it first. 7: no worker has done it yet.
+    session is touched. A name that is used again begins anew. A run is open while agents are at
+    work in it or expected, and before anybody has come. Exit code 4: it is open; `fabric close` it
+    first. 7: no worker has done it yet.
     """
     if bool(names) == ended:
         raise click.UsageError("give either names or --ended")
@@ -169,7 +170,7 @@ async def purge(
         now_ms = await store.now_ms()
         for one in found if yes else ():
             partition, keys = connection.keys(one.name)
-            if folder is not None and not one.at_work:
+            if folder is not None and not one.is_open:
                 file = Path(folder, f"{quote(one.name, safe=' ')}.ndjson.gz")
                 await export_session(store, partition, keys, file)
             emitter, session = connection.emitter(partition.number), connection.session(one.name)
@@ -191,6 +192,10 @@ async def purge(
 def _state(one: Candidate) -> str:
     if one.at_work:
         return f"at work: {listed(one.at_work)}"
+    if one.awaited:
+        return f"open: {listed(one.awaited)} expected"
+    if one.is_open:
+        return "open: nobody has come yet"
     return "closed" if one.is_closed else "ended"
 
 

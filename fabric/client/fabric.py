@@ -299,7 +299,7 @@ class Fabric(Connector):
     async def purge(self, session: str | None = None, *, by: str = "COORDINATOR") -> None:
         """Delete everything of a session, through the workers; return when it is gone.
 
-        Raises NotFoundError if there is no such session, NotAllowedError while agents work in it,
+        Raises NotFoundError if there is no such session, NotAllowedError while its run is open,
         WaitTimeoutError if it takes too long: the workers go on then.
         """
         await self._runs(session, by).purge()

@@ -86,8 +86,8 @@ class Runs:
     async def purge(self, note: Callable[[str], None] = lambda _: None) -> None:
         """Delete everything of the session; return when it is gone.
 
-        Raises NotFoundError if there is no such session, and NotAllowedError while agents work in
-        it. `note` is told once what it waits for, if that takes longer than NOTE_S.
+        Raises NotFoundError if there is no such session, and NotAllowedError while its run is open.
+        `note` is told once what it waits for, if that takes longer than NOTE_S.
         """
         keys, begun = self._session.keys, await self._begun()
         if begun is None:

@@ -435,7 +435,7 @@ class SyncFabric(_Twin[Fabric], Connector):
     purge = _awaited(Fabric.purge)
     """Delete everything of a session, through the workers; return when it is gone.
 
-    Raises NotFoundError if there is no such session, NotAllowedError while agents work in it,
+    Raises NotFoundError if there is no such session, NotAllowedError while its run is open,
     WaitTimeoutError if it takes too long: the workers go on then.
     """
 

@@ -376,15 +376,16 @@ class Rules(Struct, frozen=True):
         int,
         Number("ms", 0, TIME_MS_MAX, "for ever"),
         Declared("retention.ended_ms"),
-        "How long a session is kept in which no agent is at work and nothing has happened since. "
-        "Then it is deleted, as by `fabric purge`.",
+        "How long a session is kept in which no agent is at work, or expected by a deadline, and "
+        "nothing has happened since. Then it is deleted, as by `fabric purge`.",
     ] = 604_800_000
     sessions_max: Annotated[
         int,
         Number("sessions", 0, rule_table.SESSION_MAX, "no limit"),
         Declared("retention.sessions_max"),
         "Sessions kept in a partition. Of more than these, the least recent go that were closed, "
-        "or in which all agents and tasks are done; none that was active within recent_ms.",
+        "or in which all agents and tasks are done and nobody is expected; none that was active "
+        "within recent_ms.",
     ] = 100
     recent_ms: Annotated[
         Time,

@@ -122,16 +122,37 @@ def _begin_next(event: SignalEvent) -> None:
 
 
 def purge(event: SignalEvent, payload: RunPurged) -> None:
-    """RUN_PURGED: have everything of the session deleted, unless agents are at work in it."""
+    """RUN_PURGED: have everything of the session deleted, unless its run is open."""
     session = event.session
-    at_work = sorted(
-        name for name, agent in session.agents.records.items() if agent.status not in ENDED
-    )
-    if at_work:
-        reason = f"{listed(at_work)} still work in {session.name}: close it first"
-        raise RefusedError("OPEN", reason)
+    if is_open(session):
+        raise RefusedError("OPEN", f"{_open_because(session)}: close it first")
     session.is_purging = True
     event.give_to_results()
+
+
+def is_open(session: SessionState) -> bool:
+    """Whether a run has not ended: an agent is at work or awaited, or nobody has come yet.
+
+    A run that was closed is over, whoever was expected; so is one that is being deleted.
+    """
+    if session.closed_ms or session.is_purging:
+        return False
+    return not session.agents.records or bool(at_work(session) or session.awaited())
+
+
+def at_work(session: SessionState) -> list[str]:
+    """Name the agents that have come and not ended, sorted."""
+    records = session.agents.records
+    return sorted(name for name, agent in records.items() if agent.status not in ENDED)
+
+
+def _open_because(session: SessionState) -> str:
+    if names := at_work(session):
+        return f"{listed(names)} still work in {session.name}"
+    if names := session.awaited():
+        verb, has = ("is", "has") if len(names) == 1 else ("are", "have")
+        return f"{listed(names)} {verb} expected in {session.name}, and {has} not come"
+    return f"nobody has come to run {session.run} of {session.name} yet"
 
 
 def retire(session: SessionState, name: str, incarnation: int) -> None:

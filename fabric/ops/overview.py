@@ -9,11 +9,13 @@ from urllib.parse import parse_qs, unquote
 
 from fabric.client.session import Session
 from fabric.core.limits import listed
-from fabric.core.record import ENDED
+from fabric.core.run import at_work, is_open
+from fabric.core.session import SessionState, Table
 from fabric.errors import NotFoundError
 from fabric.store.address import split
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 from fabric.store.port import ClientStore
+from fabric.store.state import PURGING
 from fabric.store.value import whole_number
 
 if TYPE_CHECKING:
@@ -98,7 +100,11 @@ async def partition(store: ClientStore, number: int) -> PartitionSummary:
 
 
 class Candidate(NamedTuple):
-    """A session that can be deleted: when it was last active, ms; its agents that are at work."""
+    """A session that can be deleted, if it is not open.
+
+    It has the time of its last activity, ms, and the names of the agents that are at work in it or
+    are awaited. `is_open` is also true before anybody has come to it.
+    """
 
     name: str
     partition: int
@@ -106,6 +112,8 @@ class Candidate(NamedTuple):
     events: int
     at_work: list[str]
     is_closed: bool
+    awaited: list[str]
+    is_open: bool
 
 
 async def candidates(
@@ -124,16 +132,33 @@ async def candidates(
         keys = store.namespace.partition(one.partition).session(one.name)
         if not names and now_ms - one.active_ms < older_ms:
             continue
-        agents = await Session(store, keys).agents()
-        at_work = sorted(name for name, agent in agents.items() if agent.status not in ENDED)
-        events, closed = await store.fields(keys.meta, ["log", "closed_ms"])
-        if names or not at_work:
-            number = whole_number(events or b"0") or 0
-            is_closed = closed is not None
-            found.append(
-                Candidate(one.name, one.partition, one.active_ms, number, at_work, is_closed)
-            )
+        candidate = await _candidate(store, keys, one)
+        if names or not candidate.is_open:
+            found.append(candidate)
     return found
+
+
+async def _candidate(store: ClientStore, keys: SessionKeys, one: SessionSummary) -> Candidate:
+    reader = Session(store, keys)
+    agents, roster = Table(await reader.agents()), Table(await reader.roster())
+    wanted = ["log", "closed_ms", PURGING.decode()]
+    events, closed, purging = await store.fields(keys.meta, wanted)
+    session = SessionState(
+        name=one.name,
+        closed_ms=whole_number(closed or b"0") or 0,
+        # Without any event, somebody has deleted its keys.
+        is_purging=purging is not None or (events is None and not agents),
+        agents=agents,
+        roster=roster,
+    )
+    return Candidate(
+        *one,
+        events=whole_number(events or b"0") or 0,
+        at_work=at_work(session),
+        is_closed=closed is not None,
+        awaited=session.awaited(),
+        is_open=is_open(session),
+    )
 
 
 class Key(NamedTuple):

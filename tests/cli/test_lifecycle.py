@@ -51,6 +51,28 @@ def test_only_what_is_closed_is_opened_and_only_what_is_there_closed(
     assert f"(OPEN): run 1 of {session} is open: close it first" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        (("--expect", "P1,P2"), "open: P1, P2 expected"),
+        ((), "open: nobody has come yet"),
+    ],
+)
+def test_an_open_run_is_not_among_those_that_have_ended(
+    person: Shell, session: str, more: tuple[str, ...], state: str
+) -> None:
+    person.good("open", "--by", "eva", *more)
+    ended = person.run("purge", "--ended", "--json").json["sessions"]
+    assert session not in [one["name"] for one in ended]
+    assert state in person.run("purge", session, "--by", "eva").out
+    refused = person.run("purge", session, "--yes", "--by", "eva")
+    assert (refused.code, "(OPEN)" in refused.err) == (4, True)
+    assert "close it first" in refused.err
+    person.good("close", "--by", "eva")
+    ended = person.run("purge", "--ended", "--json").json["sessions"]
+    assert session in [one["name"] for one in ended]
+
+
 @pytest.mark.parametrize("name", ["run.json.gz", "run.jsonl", "./run"])
 def test_a_file_of_a_session_may_have_any_usual_name(
     person: Shell, session: str, name: str

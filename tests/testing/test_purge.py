@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fabric.ops.overview import candidates
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.testing import InProcessFabric, running
 
@@ -89,3 +90,67 @@ async def test_what_comes_for_it_meanwhile_is_refused() -> None:
         assert left(fabric) == []
         (letter,) = await fabric.dead_letters()
         assert letter.code == "CLOSED"
+
+
+async def test_a_run_that_was_opened_is_not_deleted_before_it_has_ended() -> None:
+    async with running() as fabric:
+        await say(fabric, "RUN_OPENED")
+        await say(fabric, "RUN_PURGED")
+        (letter,) = await fabric.dead_letters()
+        assert letter.code == "OPEN"
+        assert letter.reason == "nobody has come to run 1 of test yet: close it first"
+        await say(fabric, "RUN_CLOSED")
+        await say(fabric, "RUN_PURGED")
+        assert left(fabric) == []
+
+
+@pytest.mark.parametrize("way", ["comes", "is absent", "is closed"])
+async def test_a_run_whose_agents_have_ended_is_open_while_others_are_expected(way: str) -> None:
+    async with running() as fabric:
+        await say(fabric, "RUN_OPENED", expect=["A0", "B"], deadline_ms=60_000)
+        await work(fabric, agents=1)
+        (found,) = await candidates(fabric.store, 1, ["test"], 0)
+        assert (found.is_open, found.awaited, found.at_work) == (True, ["B"], [])
+        assert await candidates(fabric.store, 1, [], 0) == []
+        await say(fabric, "RUN_PURGED")
+        (letter,) = await fabric.dead_letters()
+        assert letter.code == "OPEN"
+        assert letter.reason == "B is expected in test, and has not come: close it first"
+        match way:
+            case "comes":
+                async with fabric.agent("B"):
+                    await fabric.settle()
+                    assert (await candidates(fabric.store, 1, ["test"], 0))[0].at_work == ["B"]
+                await fabric.settle()
+            case "is absent":
+                await fabric.advance(61)
+            case "is closed":
+                await say(fabric, "RUN_CLOSED")
+        (found,) = await candidates(fabric.store, 1, [], 0)
+        assert (found.is_open, found.is_closed) == (False, way == "is closed")
+        await say(fabric, "RUN_PURGED")
+        assert left(fabric) == []
+
+
+async def test_the_next_run_is_open_before_anybody_has_come() -> None:
+    async with running() as fabric:
+        await work(fabric)
+        await say(fabric, "RUN_CLOSED")
+        assert [one.name for one in await candidates(fabric.store, 1, [], 0)] == ["test"]
+        await say(fabric, "RUN_OPENED")
+        assert await candidates(fabric.store, 1, [], 0) == []
+        await say(fabric, "RUN_PURGED")
+        assert (await fabric.dead_letters())[0].code == "OPEN"
+
+
+@pytest.mark.parametrize("how", ["by the workers", "by hand"])
+async def test_what_is_being_deleted_is_not_open(how: str) -> None:
+    async with running() as fabric:
+        await work(fabric)
+        data, keys = fabric.memory.data, fabric.session().keys
+        for key in left(fabric):
+            del data.keys[key]
+        if how == "by the workers":
+            data.hash(keys.meta)[b"purging"] = b"1"
+        (found,) = await candidates(fabric.store, 1, [], 0)
+        assert (found.is_open, found.events) == (False, 0)

@@ -85,6 +85,48 @@ async def test_of_too_many_sessions_the_least_recent_go_that_are_done() -> None:
         assert sessions(fabric) == {"busy", "asked", "s2", "s3", "s4"}
 
 
+async def opened(fabric: InProcessFabric, session: str, **payload: Any) -> None:
+    signal = {"type": "RUN_OPENED", "emitter": "eva", "session": session, "payload": payload}
+    await fabric.emit([signal])
+    await fabric.settle()
+
+
+async def test_a_run_stays_until_the_deadline_of_those_it_expects() -> None:
+    rules = Rules(ended_ms=600_000, silence_ms_max=LONG_MS, silence_ms_min=LONG_MS)
+    async with running(rules) as fabric:
+        await opened(fabric, "awaited", expect=["A", "B"], deadline_ms=2_000_000)
+        await work(fabric, "awaited")
+        await opened(fabric, "unbounded", expect=["A", "B"])
+        await opened(fabric, "empty")
+        await fabric.advance(500)
+        assert sessions(fabric) == {"awaited", "unbounded", "empty"}
+        # Without a deadline nobody says when to give it up: its age does, as that of any other.
+        await fabric.advance(200)
+        assert sessions(fabric) == {"awaited"}
+        await fabric.advance(1_200)
+        assert sessions(fabric) == {"awaited"}
+        assert await is_same(fabric, "awaited")
+        # Its age counts from the deadline, which is an event.
+        await fabric.advance(500)
+        assert sessions(fabric) == {"awaited"}
+        await fabric.advance(300)
+        assert sessions(fabric) == set()
+
+
+async def test_of_too_many_sessions_none_goes_that_waits_for_somebody() -> None:
+    rules = Rules(sessions_max=1, recent_ms=120_000, silence_ms_max=LONG_MS, silence_ms_min=LONG_MS)
+    async with running(rules) as fabric:
+        await opened(fabric, "awaited", expect=["A", "B"], deadline_ms=2_000_000)
+        await opened(fabric, "unbounded", expect=["A", "B"])
+        await opened(fabric, "empty")
+        for name in ("awaited", "unbounded", "done"):
+            await work(fabric, name)
+        await fabric.advance(1)
+        await work(fabric, "last")
+        await fabric.advance(300)
+        assert sessions(fabric) == {"awaited", "unbounded", "last"}
+
+
 async def many(fabric: InProcessFabric, count: int) -> None:
     await fabric.emit(
         {"type": kind, "emitter": "A", "session": f"s{number}"}
