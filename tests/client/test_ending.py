@@ -43,6 +43,9 @@ async def test_a_run_is_closed_opened_exported_and_deleted(tmp_path: Path) -> No
         assert len(stream.getvalue().splitlines()) == exported.lines + 2
         stored = FileStore(file)
         assert (await Comparison(stored, stored.keys).run()).differences == []
+        with pytest.raises(NotAllowedError, match="C is expected in test"):
+            await fabric.purge()
+        await fabric.close_run()
         await fabric.purge()
         assert left(fabric) == []
         for gone in (fabric.close_run(), fabric.purge(), fabric.export(io.BytesIO())):
