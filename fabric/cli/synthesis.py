@@ -249,7 +249,7 @@ async def _follow(session: Session, number: int | None, form: Form, *, refined: 
             print_lines([json_line(_with_groups(document))])
         if synthesis.is_final and number is None:
             if refined and (last := await session.until_final(refined=True)).revision > after:
-                print_lines([json_line(last.document)])
+                print_lines([json_line(_with_groups(last.document))])
             return
     with _progress() as note:
         async with aclosing(session.revisions(after, refined=refined)) as following:

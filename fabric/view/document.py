@@ -78,7 +78,7 @@ class Document:
     @_view
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The findings that hold and are one thing: the keys of each group, by its least key."""
-        return groups_of(self.document)
+        return groups_of(self.document, self.findings)
 
     @_view
     def contradictions(self) -> dict[str, Contradiction]:

@@ -29,7 +29,7 @@ from fabric.wire.stored import read_object, text_fields_of
 _SILENT = frozenset({"HEARTBEAT", "TIMER", "RULES"})
 
 #: Signals that only prepare an event with a row of its own, or follow from one.
-_DETAILS = frozenset({"INTENT", "RELEASE"})
+_DETAILS = frozenset({"INTENT", "RELEASE", TOKENS_TYPE})
 
 #: Digits of a time, ms: as many as 64 bits hold. A longer one was written by hand.
 MS_DIGITS_MAX = 18

@@ -28,19 +28,24 @@ def effective(official: Mapping[str, Any]) -> dict[str, Any]:
         "complete": official.get("complete", {}),
         "agents": {name: _agent(one) for name, one in official.get("agents", {}).items()},
         "findings": {key: _finding(one) for key, one in found.items() if one.state in HELD},
-        "groups": grouped(official),
+        "groups": grouped(official, found),
         "contradictions": {part: _rivals(part, rivals[part]) for part in sorted(rivals)},
         "document": document.nested(official.get("document", {}), official.get("items", {})),
         "refined": {name: one["value"] for name, one in official.get("refined", {}).items()},
     }
 
 
-def grouped(official: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """Return the groups by their least key: the `keys` of each, and the `agents` that say it."""
-    found = document.findings(official)
+def grouped(
+    official: Mapping[str, Any], found: Mapping[str, Finding] | None = None
+) -> dict[str, dict[str, list[str]]]:
+    """Return the groups by their least key: the `keys` of each, and the `agents` that say it.
+
+    `found` are the document's findings, where the caller has them already.
+    """
+    found = document.findings(official) if found is None else found
     return {
         name: {"keys": list(keys), "agents": sorted({*_agents(found[key] for key in keys)})}
-        for name, keys in groups_of(official).items()
+        for name, keys in groups_of(official, found).items()
     }
 
 

@@ -22,8 +22,9 @@ from fabric.wire import signal_error
 from fabric.wire.spelling import ENVELOPE, rewrite
 from fabric.wire.stored import fields_of
 
-#: Type → its word, what reads its payload, and members that hold results where nobody reads them.
+#: A type's word, what reads its payload, and members that hold results where nobody reads them.
 _Decoder = tuple[SignalType, Callable[[bytes], Any], frozenset[str]]
+#: By the word as it is in an entry.
 _DECODERS: dict[bytes, _Decoder] = {
     kind.value.encode(): (
         kind,

@@ -37,10 +37,16 @@ COMPARED_MAX: Final = 50
 DEFAULT: Final = (Same(),)
 
 
-def groups_of(official: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return the groups of the findings that hold, given the official document."""
+def groups_of(
+    official: Mapping[str, Any], found: Mapping[str, Finding] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the groups of the findings that hold, given the official document.
+
+    `found` are its findings, where the caller has them already.
+    """
+    found = document.findings(official) if found is None else found
     rules = msgspec.convert(official.get("same", ()), tuple[Same, ...]) or DEFAULT
-    found, known = document.findings(official), document.relations(official)
+    known = document.relations(official)
     held = [one for one in found.values() if one.state in HELD]
     # A pair may name keys by the paths of before; what was said last of it counts.
     pairs: dict[tuple[str, str], Pair] = {}

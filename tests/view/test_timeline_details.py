@@ -33,6 +33,9 @@ from tests.support.example_session import directive, entry, signal
         (signal("ESCALATE"), False),
         (entry("derived", "ESCALATE", {}, to="A"), False),
         (signal("BLOCKED", {"on": "x"}), False),
+        (entry("derived", "OUTAGE", outage_ms="9000"), False),
+        # Each start of the server begins new ones, and their numbers have sixteen digits.
+        (entry("derived", "TOKENS", token="3766675185825792"), True),
     ],
 )
 def test_what_is_a_detail(flat: list[bytes], is_detail: bool) -> None:
