@@ -46,7 +46,7 @@ class Twin:
         self._digest = connection.call("SCRIPT", "LOAD", SCRIPT.read_text()).decode()
         connection.call("XGROUP", "CREATE", KEYS.signals, ORCHESTRATORS, "0", "MKSTREAM")
         lease: tuple[Argument, ...] = ("owner", "twin", "nonce", "0" * 32, "epoch", "1700000000000")
-        lease += ("ttl", "5000", "outages", "")
+        lease += ("ttl", "5000", "outages", "", "rules", "0" * 64, "server", "0" * 40)
         connection.call("HSET", KEYS.lease(ORCHESTRATORS), *lease)
 
     def read(self) -> tuple[Argument, ...]:

@@ -147,8 +147,9 @@ class Writes:
                 place.percent = percent
             if is_told:
                 beginners.discard(place.name)
-                streams += (results, 19, b"*", *fields[:8], *fields[10:12])
+                streams += (results, 21 if mixed else 19, b"*", *fields[:8], *fields[10:12])
                 streams += (b"cause", cause, b"ms", ms, *fields[12:], b"percent", b"50")
+                streams += (b"since", b"%d" % logged[session]) if mixed else ()
             if mixed and kind != b"DEPENDENCY_RESOLVED":
                 tasks[session][place.task] = place.task_record
         ids = [entry_id for entry_id, _ in entries] if acknowledge else []
