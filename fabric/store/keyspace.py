@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -146,12 +146,14 @@ class Keyspace:
 
     def apply(self, batch: Batch, now_ms: int, inputs: Sequence[Entry] = ()) -> None:
         """Carry out the writes of a batch, as `commit.lua` does."""
+        changed = []
         for verb, key, arguments in writes(batch, inputs):
+            changed.append(key)
             if verb == "XADD":
                 self.stream(key).append(arguments[0], arguments[1:], now_ms)
             else:
                 self._write(verb, key, arguments)
-        self.wake()
+        self.wake(changed)
 
     def _write(self, verb: str, key: str, arguments: list[bytes]) -> None:
         if verb == "HSET":
@@ -169,8 +171,8 @@ class Keyspace:
             for name in arguments:
                 stored.pop(name, None)
 
-    def wake(self) -> None:
-        """Let blocked readers check again."""
+    def wake(self, keys: Iterable[str] | None = None) -> None:
+        """Let blocked readers check again: those of some keys, or all."""
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -306,7 +306,7 @@ class MemoryStore:
         except ExhaustedError:
             source.delete(set(map(parse_id, ids)))
             raise ExhaustedError(key) from None
-        self.data.wake()
+        self.data.wake([key])
         return ids
 
     def connection(self, partition: int) -> int:

@@ -1,8 +1,9 @@
 """Many tasks and agents, in the simulation: `python -m tests.simulation.load [TASKS ...]`.
 
 A thousand agents (`--agents`) do all tasks of a board: real client, workers and rules, on simulated
-time. Judges look at every commit: a task has one agent, tasks that run share no file, no agent with
-room is idle in vain, what is done stays done. At the end everything is done, and the log alone
+time. Judges look at every commit: a task has one agent, and what is done stays done. They look at
+every commit of a board of 1,000 tasks, and at every tenth of 10,000, whether tasks that run share
+no file and no agent with room is idle in vain. At the end everything is done, and the log alone
 gives the same records.
 
 What the orchestrator does for a signal is counted in lines of Python that run, which no load on the
@@ -48,6 +49,9 @@ COUNTED_EVERY = 7
 #: Simulated time that a task takes, and after which an agent has asked for one in vain, s.
 HOLD_S = 2.0
 IN_VAIN_S = 900.0
+
+#: The whole board is looked at after every commit for each so many tasks.
+LOOKED_AT_MAX = 1_000
 
 #: Tasks that one signal brings.
 ADDED_MAX = 500
@@ -101,8 +105,9 @@ def run(tasks: list[TaskSpec], agents: int) -> Counted:
         patch("tests.simulation.replica.check_session"),
     ):
         world = World(Plan(SETTINGS, (*began, *work)))
-        world.store.judges = [Leases(), Signals(), Tasks(world.rules.attempts_max),
-                              Balances(world.rules)]  # fmt: skip
+        balances = Balances(world.rules, looks_every=max(len(tasks) // LOOKED_AT_MAX, 1))
+        tried = Tasks(world.rules.attempts_max)
+        world.store.judges = [Leases(), Signals(), tried, balances]
         try:
             person = world.node("person")
             person.run(_add(Fabric(person.store, world.settings), tasks))

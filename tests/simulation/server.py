@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from fabric.errors import FabricError, UnavailableError, UnreachableError
 from fabric.store.keys import Namespace
@@ -43,6 +45,9 @@ class SimulatedServer(Keyspace):
         self._timeline = timeline
         #: Blocking reader → the streams that it waits for, each with the place after which.
         self._readers: dict[Reader, list[tuple[str, tuple[int, int]]]] = {}
+        #: Stream → the readers that wait for it, by their turn: the order in which they came.
+        self._turns: defaultdict[str, dict[Reader, int]] = defaultdict(dict)
+        self._turn = count()
         #: Called when the server goes down: unanswered requests are lost.
         self.on_down: list[Callable[[], object]] = []
 
@@ -64,9 +69,14 @@ class SimulatedServer(Keyspace):
     def block(self, reader: Reader) -> None:
         """Add a blocking reader."""
         self._readers[reader] = [(key, parse_id(place)) for key, place in reader.after.items()]
+        turn = next(self._turn)
+        for key in reader.after:
+            self._turns[key][reader] = turn
 
     def unblock(self, reader: Reader) -> bool:
         """Remove a blocking reader; return False if it is already gone."""
+        for key in reader.after:
+            self._turns[key].pop(reader, None)
         return self._readers.pop(reader, None) is not None
 
     def found(self, after: dict[str, bytes], count: int) -> dict[str, list[Entry]]:
@@ -78,9 +88,12 @@ class SimulatedServer(Keyspace):
                 found[key] = stream.after(parse_id(place), count)
         return found
 
-    def wake(self) -> None:
-        """Answer the blocking readers that have entries now."""
-        for reader, places in list(self._readers.items()):
+    def wake(self, keys: Iterable[str] | None = None) -> None:
+        """Answer the blocking readers that have entries now: those of some keys, or all."""
+        turns = {reader: turn for key in keys or () for reader, turn in self._turns[key].items()}
+        woken = list(self._readers) if keys is None else sorted(turns, key=turns.__getitem__)
+        for reader in woken:
+            places = self._readers.get(reader, [])
             # There may be thousands: most of them have nothing to read.
             held = [(self.keys.get(key), place) for key, place in places]
             if not any(one and (one[0] != "stream" or one[1].ids[-1:] > [at]) for one, at in held):
@@ -99,6 +112,7 @@ class SimulatedServer(Keyspace):
         self.is_down = True
         self.server = b"%d" % (int(self.server) + 1)
         readers, self._readers = [*self._readers], {}
+        self._turns.clear()
         for reader in readers:
             reader.fail(UnreachableError("server: connection failed (simulated)"))
         for told in self.on_down:

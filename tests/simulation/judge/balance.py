@@ -6,7 +6,8 @@ What two tasks share is told here by the names alone: a plan's tasks write plain
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -27,48 +28,89 @@ CLEARING = (b"RUN_OPENED", b"RUN_PURGED")
 _Record = dict[str, Any]
 
 
-class Balances(Judge):
-    """Looks at tasks and agents after each commit."""
+@dataclass
+class _Board:
+    """The tasks and agents of a session, and the tasks by their status."""
 
-    def __init__(self, rules: Rules) -> None:
+    tasks: dict[str, _Record] = field(default_factory=dict)
+    agents: dict[str, _Record] = field(default_factory=dict)
+    by_status: defaultdict[str, dict[str, _Record]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+
+    def note(self, name: str, task: _Record | None) -> None:
+        """Note what a task is now; None if it is gone."""
+        if was := self.tasks.pop(name, None):
+            del self.by_status[was["status"]][name]
+        if task is not None:
+            self.tasks[name] = self.by_status[task["status"]][name] = task
+
+    @property
+    def running(self) -> dict[str, _Record]:
+        """What runs, or is offered."""
+        return self.by_status["in_progress"] | self.by_status["offered"]
+
+    @property
+    def ready(self) -> dict[str, _Record]:
+        """What waits for nothing but a free agent and what runs."""
+        done = self.by_status["completed"].keys()
+        return {
+            name: one for name, one in self.by_status["pending"].items()
+            if all(before in done for before in one.get("can_merge_after", ()))
+        }  # fmt: skip
+
+
+class Balances(Judge):
+    """Looks at tasks and agents after each commit, or after every so many of a large board.
+
+    `looks_every`: to look at 10,000 tasks after each of 40,000 signals would take hours.
+    """
+
+    def __init__(self, rules: Rules, looks_every: int = 1) -> None:
         self._rules = rules
-        #: Session → task or agent → its record.
-        self._tasks: dict[str, dict[str, _Record]] = {}
-        self._agents: dict[str, dict[str, _Record]] = {}
+        self._looks_every = looks_every
+        self._commits = 0
+        self._boards: defaultdict[str, _Board] = defaultdict(_Board)
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
         if commit.lease.group != ORCHESTRATORS:
             return
         touched = {}
-        for name, known in (("agents", self._agents), ("tasks", self._tasks)):
-            for session, changes in commit.hashes(name):
-                touched[session] = True
-                records = known.setdefault(session, {})
-                for one, value in changes.items():
-                    if value is None:
-                        records.pop(one, None)
-                        if name == "tasks":
-                            self._look_at_loss(commit, session, one)
-                    else:
-                        records[one] = msgspec.json.decode(value)
+        for session, changes in commit.hashes("agents"):
+            touched[session] = True
+            agents = self._boards[session].agents
+            for name, value in changes.items():
+                agents.pop(name, None)
+                if value is not None:
+                    agents[name] = msgspec.json.decode(value)
+        for session, changes in commit.hashes("tasks"):
+            touched[session] = True
+            for name, value in changes.items():
+                task = None if value is None else msgspec.json.decode(value)
+                self._boards[session].note(name, task)
+                if task is None:
+                    self._look_at_loss(commit, session, name)
+        self._commits += 1
+        if self._commits % self._looks_every:
+            return
         for session in touched:
-            tasks, agents = self._tasks.get(session, {}), self._agents.get(session, {})
-            if any(one.get("is_listed") for one in tasks.values()):
-                _look_at_offers(session, tasks, agents)
-                self._look_at_what_runs(session, tasks)
-                self._look_at_the_idle(session, tasks, agents)
+            board = self._boards[session]
+            if any(one.get("is_listed") for one in board.tasks.values()):
+                _look_at_offers(session, board)
+                self._look_at_what_runs(session, board)
+                self._look_at_the_idle(session, board)
 
     def _look_at_loss(self, commit: Commit, session: str, task: str) -> None:
         log = NAMESPACE.partition(commit.lease.partition).session(session).log
         if not any(k == log and f.get(b"type") in CLEARING for k, _, f in commit.appended):
             raise Violation("no task is lost", f"{session}: {task}")
 
-    def _look_at_what_runs(self, session: str, tasks: dict[str, _Record]) -> None:
-        running = {name: one for name, one in tasks.items() if _runs(one)}
+    def _look_at_what_runs(self, session: str, board: _Board) -> None:
+        running = board.running
         if not all(one.get("is_listed") for one in running.values()):
             return
-        used = self._used(running)
+        used = _used(running)
         for name, one in running.items():
             # Each of those that run is looked at as if it were about to begin beside the others.
             for use in _uses(name, one):
@@ -77,21 +119,14 @@ class Balances(Judge):
                 raise Violation("what runs is kept apart", f"{session}: {name}: {obstacle}")
             used.update(_uses(name, one))
 
-    def _look_at_the_idle(
-        self, session: str, tasks: dict[str, _Record], agents: dict[str, _Record]
-    ) -> None:
+    def _look_at_the_idle(self, session: str, board: _Board) -> None:
         free = {
-            name: one for name, one in agents.items()
+            name: one for name, one in board.agents.items()
             if one["status"] == "active" and one.get("capacity")
         }  # fmt: skip
         if not free:
             return
-        used = self._used({name: one for name, one in tasks.items() if _runs(one)})
-        done = {name for name, one in tasks.items() if one["status"] == "completed"}
-        ready = {
-            name: one for name, one in tasks.items()
-            if one["status"] == "pending" and done.issuperset(one.get("can_merge_after", ()))
-        }  # fmt: skip
+        used, ready = _used(board.running), board.ready
         if any(_is_integration(name) for name in ready):
             return  # nothing else begins before the most urgent of these has run
         startable = [name for name, one in ready.items() if not self._obstacle(name, one, used)]
@@ -102,9 +137,6 @@ class Balances(Judge):
                     raise Violation(
                         "an agent with room has what can begin", f"{session}: {agent} and {name}"
                     )
-
-    def _used(self, running: dict[str, _Record]) -> Counter[str]:
-        return Counter(use for name, one in running.items() for use in _uses(name, one))
 
     def _obstacle(self, name: str, task: _Record, used: Counter[str]) -> str:
         """Say what is in a task's way, of what those use that run beside it; "" if nothing is."""
@@ -120,10 +152,11 @@ class Balances(Judge):
         return next((f"another writes {file}" for file in _files(task) if used[file]), "")
 
 
-def _look_at_offers(session: str, tasks: dict[str, _Record], agents: dict[str, _Record]) -> None:
+def _look_at_offers(session: str, board: _Board) -> None:
     """Check that an offer has one agent, which knows of it, and is not what that one has left."""
+    tasks, agents = board.tasks, board.agents
     offers = [(one, agent) for agent, it in agents.items() for one in it.get("offers", ())]
-    offered = [(n, one["offered_to"]) for n, one in tasks.items() if one["status"] == "offered"]
+    offered = [(name, one["offered_to"]) for name, one in board.by_status["offered"].items()]
     if sorted(offers) != sorted(offered):
         raise Violation("an offer has one agent", f"{session}: {offers} and {offered}")
     for name, agent in offered:
@@ -138,8 +171,8 @@ def _uses(name: str, task: _Record) -> list[str]:
     return [*set(_files(task)), *kinds]
 
 
-def _runs(task: _Record) -> bool:
-    return task["status"] in ("in_progress", "offered")
+def _used(running: dict[str, _Record]) -> Counter[str]:
+    return Counter(use for name, one in running.items() for use in _uses(name, one))
 
 
 def _is_integration(name: str) -> bool:

@@ -41,8 +41,6 @@ class Tasks(Judge):
             _note(known, changes)
             touched.add(session)
             log = NAMESPACE.partition(commit.lease.partition).session(session).log
-            # A task of this commit may have been completed before the one after it began.
-            done = {name for name, one in known.items() if one["status"] == "completed"}
             is_open = any(
                 key == log and fields.get(b"type") in REOPENING
                 for key, _, fields in commit.appended
@@ -51,7 +49,7 @@ class Tasks(Judge):
                 if name not in known:
                     continue  # a new run has begun
                 self._look_at_change(f"{session}: {name}", was, known[name], is_open=is_open)
-                self._look_at_begin(f"{session}: {name}", was, known[name], done)
+                self._look_at_begin(f"{session}: {name}", was, known[name], known)
         for session in touched:
             self._look_at_holders(session)
 
@@ -62,9 +60,14 @@ class Tasks(Judge):
         if 0 < self._attempts_max < now.get("attempts", 0):
             raise Violation("a task is not tried without end", f"{where}: {now}")
 
-    def _look_at_begin(self, where: str, was: _Record, now: _Record, done: set[str]) -> None:
-        has_begun = was.get("status") != "in_progress" and now["status"] == "in_progress"
-        if has_begun and not done.issuperset(now.get("can_merge_after", ())):
+    def _look_at_begin(
+        self, where: str, was: _Record, now: _Record, tasks: dict[str, _Record]
+    ) -> None:
+        if was.get("status") == "in_progress" or now["status"] != "in_progress":
+            return
+        # A task of this commit may have been completed before the one after it began.
+        before = [tasks.get(one, {}) for one in now.get("can_merge_after", ())]
+        if any(one.get("status") != "completed" for one in before):
             raise Violation("a task begins after those before it", f"{where}: {now}")
 
     def _look_at_holders(self, session: str) -> None:
