@@ -27,7 +27,7 @@ from fabric.ops.questions import (
 )
 from fabric.ops.questions import decide as answered
 from fabric.view.status import question_lines
-from fabric.view.text import plain
+from fabric.view.text import counted, plain
 
 #: Seconds that `fabric decide` waits for the orchestrator, which needs a few ms.
 TIMEOUT_S = 10.0
@@ -35,7 +35,9 @@ TIMEOUT_S = 10.0
 
 @click.command()
 @on_session
-@click.option("--all", "everything", is_flag=True, help="Print decided questions too.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Print also decided ones, and each contradiction."
+)
 @click.option("-f", "--follow", "forever", is_flag=True, help="Print new ones too, until Ctrl-C.")
 @json_option
 @click.pass_context
@@ -69,6 +71,10 @@ async def escalations(
         now_ms = await connection.store.now_ms()
     if not page.print(found, now_ms):
         note("no questions" if everything else "no open questions")
+    early = [] if everything or as_json else [one for one in found if one.record.in_grace]
+    if early:
+        what = counted(len(early), "contradiction")
+        note(f"{what} that agents may still settle: nobody is asked yet (--all)")
 
 
 @dataclass
@@ -82,7 +88,7 @@ class _Page:
 
     def print(self, found: list[Question], now_ms: int) -> bool:
         """Print the wanted ones of some questions; return whether there was one."""
-        wanted = [one for one in found if self.everything or one.is_open]
+        wanted = [one for one in found if self.everything or one.is_asked]
         if self.as_json:
             print_lines(json_line(_document(one)) for one in wanted)
             return bool(wanted)
@@ -96,6 +102,7 @@ class _Page:
                 now_ms=now_ms,
                 home=self.home,
                 waiting=one.waiting,
+                named=one.named,
             )
             self.has_printed = True
         print_lines(lines)

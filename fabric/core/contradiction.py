@@ -4,7 +4,20 @@ The synthesizer finds them and sends CONFLICT_DETECTED of kind `finding`. The or
 it to the agents concerned while they work, and keeps the question open until a person decides or
 one of the agents gives way. No agent is paused, and the fabric never chooses a value.
 
-Values are named by their digests, because they can be long.
+Theory of operation. A person hears of a contradiction only if agents do not settle it:
+
+    a contradiction          its question is kept, and can be answered, but is not asked: its grace
+                             time (`synthesis.grace_ms`) begins
+    the grace time is over   one question, the digest, names all whose grace time is over; it waits
+                             for those still in theirs, a grace time at most
+    more are not settled     the digest is renewed, a grace time after the last time at the earliest
+    all of them are closed   the digest is closed
+    the digest is answered   what it names stays open and is not asked about again, until agents
+                             give other values
+
+There is one timer a session. Without a grace time each contradiction is a question by itself.
+
+Values are named by their digests (of another kind), because they can be long.
 """
 
 from __future__ import annotations
@@ -16,10 +29,19 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core import limits
 from fabric.core.agent_status import is_at_work
-from fabric.core.escalation import CONTRADICTION, as_signal, close, keep, new_question
+from fabric.core.escalation import (
+    CONTRADICTION,
+    DIGEST,
+    as_signal,
+    ask,
+    close,
+    close_own,
+    keep,
+    new_question,
+)
 from fabric.core.event import SYNTHESIZER, Event, SignalEvent
 from fabric.core.limits import listed
-from fabric.core.record import EscalationRecord, EscalationState
+from fabric.core.record import EscalationRecord
 from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, Decided, Rival, Signal
 
@@ -30,6 +52,13 @@ FINDING = "finding"
 FINDINGS = "findings"
 DOCUMENT = "document"
 ITEMS = "items"
+
+#: The timer at which the digest may be due: one a session.
+TIMER = "digest"
+_KEY = f"{TIMER}:contradictions"
+
+#: The answer to a digest: what it names stays open.
+LEAVE = "leave"
 
 #: Bytes of the digest that names a value in questions and decisions.
 DIGEST_BYTES = 8
@@ -55,6 +84,19 @@ class Context(Struct):
 
     part: str
     values: list[Choice]
+
+
+class Named(Struct, frozen=True):
+    """A contradiction in the context of a digest: its question and the answers."""
+
+    id: str
+    options: list[str]
+
+
+class DigestContext(Struct):
+    """The context of a digest: the questions that it names, as many as have room."""
+
+    questions: list[Named]
 
 
 class DecidedResult(Struct, omit_defaults=True):
@@ -111,25 +153,82 @@ def ask_person(event: SignalEvent, payload: ConflictDetected) -> None:
     question.cause = f"{session.log}-0"
     if known is not None and known.subject != CONTRADICTION:
         return  # an agent has asked a question of its own under this name
-    if known is not None and known.state is EscalationState.OPEN:
+    if known is not None and known.is_open:
         question.asked_ms = known.asked_ms
+        question.named_ms, question.digest = known.named_ms, known.digest
+        is_left = known.digest not in ("", session.disputes.digest)
+        if is_left and known.context != question.context:
+            _begin_grace(event, question_id, question)
         session.escalations.put(question_id, question)
         return
     if known is not None:
         session.escalations.drop(question_id)
-    event.derive("", as_signal(question))
+    if not event.rules.grace_ms:
+        event.derive("", as_signal(question))
+        keep(event, question_id, question)
+        return
+    _begin_grace(event, question_id, question)
     keep(event, question_id, question)
+    if question_id not in session.escalations:
+        # There is no room for it: the log has it.
+        session.disputes.in_grace.discard(question_id)
+        event.derive("", as_signal(question))
 
 
 def close_question(event: SignalEvent, answer: Decided) -> None:
     """Close the question about a contradiction that has ended without a decision."""
     asked = event.session.escalations.get(answer.escalation)
-    if asked is not None and asked.subject == CONTRADICTION and asked.state is EscalationState.OPEN:
+    if asked is not None and asked.subject == CONTRADICTION and asked.is_open:
         close(event, answer.escalation, asked, answer.decision, answer.by or SYNTHESIZER)
+        _note_closed(event, answer.escalation)
+
+
+def grace_over(event: Event, subject: str) -> bool:
+    """Name the contradictions whose grace time is over in one question; moot if there are none."""
+    session = event.session
+    records, disputes = session.escalations.records, session.disputes
+    times = [records[one].named_ms for one in disputes.in_grace]
+    if not times:
+        return False
+    # What comes in one burst is one question; a steady stream of them does not put it off.
+    ready_ms = min(max(times), min(times) + event.rules.grace_ms)
+    if ready_ms > session.clock_ms:
+        return event.postpone(_KEY, ready_ms)
+    due = [one for one in disputes.in_grace if records[one].named_ms <= session.clock_ms]
+    _ask_digest(event, sorted({*disputes.named, *due}))
+    if disputes.digest:
+        for name in sorted(due):
+            records[name].digest = disputes.digest
+            session.escalations.put(name, records[name])
+        disputes.in_grace.difference_update(due)
+        disputes.named.update(due)
+    if disputes.in_grace:
+        soonest = min(records[one].named_ms for one in disputes.in_grace)
+        event.set_timer(_KEY, max(soonest, session.clock_ms + event.rules.grace_ms))
+    return True
+
+
+def leave(event: Event, asked: EscalationRecord) -> None:
+    """Let what a digest names stay open, and ask nobody about it any more."""
+    event.session.disputes.end_digest()
+
+
+def move_grace(event: Event, outage_ms: int, since_ms: int) -> None:
+    """Move the grace times that ran when an outage began, at `since_ms`, by its length.
+
+    The timer finds that out when it is due.
+    """
+    session = event.session
+    for name in sorted(session.disputes.in_grace):
+        asked = session.escalations.records[name]
+        if asked.named_ms > since_ms:
+            asked.named_ms += outage_ms
+            session.escalations.put(name, asked)
 
 
 def send_decision(event: Event, asked: EscalationRecord) -> None:
     """Send a person's decision to the synthesizer: which value holds."""
+    _note_closed(event, question_id_of(asked.about))
     if not isinstance(asked.context, Raw):
         return
     context = msgspec.json.decode(asked.context, type=Context)
@@ -144,6 +243,60 @@ def send_decision(event: Event, asked: EscalationRecord) -> None:
         *(chosen.digest, rejected, chosen.value, others),
     )
     event.give_to_results(_encode(DecidedResult(*decided)))
+
+
+def _begin_grace(event: SignalEvent, question_id: str, question: EscalationRecord) -> None:
+    session, disputes = event.session, event.session.disputes
+    question.named_ms, question.digest = session.clock_ms + event.rules.grace_ms, ""
+    if not disputes.in_grace:
+        event.set_timer(_KEY, question.named_ms)
+    disputes.in_grace.add(question_id)
+
+
+def _ask_digest(event: Event, names: list[str]) -> None:
+    """Ask a person about these contradictions, or renew the question that is open."""
+    session, disputes = event.session, event.session.disputes
+    records = session.escalations.records
+    text = records[names[0]].question
+    if len(names) > 1:
+        text = (
+            f"{len(names)} contradictions that no agent has settled: {listed(names)}. "
+            "Whose values hold?"
+        )
+    question = new_question(session, DIGEST, text, [LEAVE])
+    question.context = _context(session, names)
+    known = session.escalations.get(disputes.digest)
+    if known is None:
+        question_id = ask(event, question, told=[])
+        disputes.digest = question_id if question_id in session.escalations else ""
+        return
+    event.derive("", as_signal(question))
+    question.asked_ms = known.asked_ms
+    question.cause = f"{session.log}-{len(event.decision.messages)}"
+    session.escalations.put(disputes.digest, question)
+
+
+def _context(session: SessionState, names: list[str]) -> Raw:
+    """Return the context of a digest: the questions that it names, as many as have room."""
+    room, found = limits.CONTEXT_BYTES_MAX, DigestContext([])
+    for name in names:
+        one = Named(name, session.escalations.records[name].options)
+        room -= len(_encode(one)) + 1
+        if room < len(_encode(DigestContext([]))):
+            break
+        found.questions.append(one)
+    return Raw(_encode(found))
+
+
+def _note_closed(event: Event, question_id: str) -> None:
+    """Take a contradiction out of those that are open; with the last one the digest is closed."""
+    disputes = event.session.disputes
+    disputes.in_grace.discard(question_id)
+    if question_id in disputes.named:
+        disputes.named.discard(question_id)
+        if not disputes.named:
+            close_own(event, disputes.digest, "all of them are closed")
+            disputes.end_digest()
 
 
 def _question(session: SessionState, part: str, payload: ConflictDetected) -> EscalationRecord:

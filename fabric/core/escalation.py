@@ -40,7 +40,7 @@ TIMER = "answer"
 #: group goes on in which one agent has failed, which of several different values holds, whether
 #: agents go on waiting for an output that no agent is to produce, whether agents that all fell
 #: silent together are given up, or one that lives without any progress, or that goes on and
-#: does not read that it is to stop; whether a task is tried again.
+#: does not read that it is to stop; whether a task is tried again. A digest names contradictions.
 DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
@@ -49,6 +49,7 @@ WEDGED = "wedged"
 UNREAD = "unread"
 GROUP = "group"
 CONTRADICTION = "contradiction"
+DIGEST = "digest"
 DEPENDENCY = "dependency"
 TASK = "task"
 
@@ -310,7 +311,8 @@ def keep(event: Event, question_id: str, question: EscalationRecord) -> None:
             event.session.mass_silence = question_id
         if question.subject == DEADLOCK:
             event.session.deadlocks.add(question_id)
-        _tell_hook(event, question_id)
+        if not question.is_quiet:
+            _tell_hook(event, question_id)
 
 
 def close(event: Event, question_id: str, question: EscalationRecord, answer: str, by: str) -> None:

@@ -349,7 +349,8 @@ class EscalationRecord(Struct, omit_defaults=True):
     deadline_ms: int = 0
     default: str = ""
     #: Subject of the fabric's own question: `deadlock`, `silence`, `mass_silence`, `wedged`,
-    #: `unread`, `barrier`, `group`, `contradiction`, `dependency` or `task`; "" for an agent's.
+    #: `unread`, `barrier`, `group`, `contradiction`, `digest`, `dependency` or `task`; "" for an
+    #: agent's.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []
@@ -362,11 +363,26 @@ class EscalationRecord(Struct, omit_defaults=True):
     given_up: int = 0
     #: Of a mass silence: agents of other sessions that were silent as well when it was asked.
     peers: int = 0
+    #: Of a contradiction: when a digest names it, unless agents settle it before, ms; 0: it is
+    #: asked by itself.
+    named_ms: int = 0
+    #: The digest that names it; "" in its grace time.
+    digest: str = ""
 
     @property
     def is_open(self) -> bool:
         """Whether it still waits for its answer."""
         return self.state is EscalationState.OPEN
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it is not asked by itself: a digest names it."""
+        return bool(self.named_ms)
+
+    @property
+    def in_grace(self) -> bool:
+        """Whether agents may still settle it before a person is asked."""
+        return self.is_open and self.is_quiet and not self.digest
 
     def settle(self, answer: str, by: str, now_ms: int) -> None:
         """Note the answer."""

@@ -468,6 +468,13 @@ class Rules(Struct, frozen=True):
         Declared("liveness.unread_ms_max"),
         "How long an agent may go on with an unread PAUSE or CANCEL before a person is asked.",
     ] = 0
+    grace_ms: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "each is asked about at once, by itself"),
+        Declared("synthesis.grace_ms"),
+        "How long agents may settle a contradiction themselves. Then one question names all that "
+        "are still open; it is renewed no more often than that.",
+    ] = 60_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

@@ -92,6 +92,7 @@ def _settle_records(session: SessionState, by: str) -> None:
             session.keep_task(name, task)
     session.spare.clear()
     session.deadlocks.clear()
+    session.disputes.clear()
 
 
 def begin(event: SignalEvent, payload: RunOpened) -> None:

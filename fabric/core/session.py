@@ -174,6 +174,31 @@ class Spare:
         return (name for _, _, name in merge(*lists))
 
 
+class Disputes:
+    """The questions about contradictions that are not asked by themselves; from their records.
+
+    `in_grace` are those that no digest names yet, `named` those that the open one names, `digest`.
+    """
+
+    def __init__(self, questions: Mapping[str, record.EscalationRecord]) -> None:
+        asked = {name: one for name, one in questions.items() if one.is_open}
+        self.in_grace = {name for name, one in asked.items() if one.in_grace}
+        self.digest = next((name for name, one in asked.items() if one.subject == "digest"), "")
+        self.named = {
+            name for name, one in asked.items() if one.digest and one.digest == self.digest
+        }
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.in_grace.clear()
+        self.end_digest()
+
+    def end_digest(self) -> None:
+        """Nobody is asked about what the digest names any more."""
+        self.named.clear()
+        self.digest = ""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class SessionState:
     """Everything the rules know about one session.
@@ -225,6 +250,7 @@ class SessionState:
     #: Agents that have room for another task, as they have said.
     spare: Spare = field(init=False)
     deadlocks: set[str] = field(init=False)
+    disputes: Disputes = field(init=False)
     #: Log number after which no agent could make room, so that nobody looks again before the next
     #: event of another kind. It follows from the records, and is kept nowhere.
     full_log: int = -1
@@ -245,6 +271,7 @@ class SessionState:
             for name, question in self.escalations.records.items()
             if question.subject == "deadlock" and question.is_open
         }
+        self.disputes = Disputes(self.escalations.records)
         known = self.escalations.records.items()
         asked = [(one.asked_ms, name) for name, one in known if one.subject == "mass_silence"]
         self.mass_silence = max(asked, default=(0, ""))[1]
@@ -288,6 +315,7 @@ class SessionState:
         self.backlog, self.balance = Backlog(self.tasks.records), None
         self.spare.clear()
         self.deadlocks.clear()
+        self.disputes.clear()
         self.mass_silence, self.full_log = "", -1
 
     def begin_tokens(self, token: int, now_ms: int) -> None:

@@ -170,6 +170,7 @@ TIMERS: dict[str, Alarm] = {
     quota.TIMER: quota.expired,
     roster.TIMER: roster.deadline_passed,
     attention.TIMER: attention.check,
+    contradiction.TIMER: contradiction.grace_over,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
@@ -182,6 +183,7 @@ ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.GROUP: lifecycle.apply_group_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
+    escalation.DIGEST: contradiction.leave,
     escalation.DEPENDENCY: dependencies.apply_answer,
     escalation.TASK: board.apply_answer,
 }
@@ -295,6 +297,7 @@ def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> De
     claims.move_expiries(event, outage_ms)
     dependencies.move_graces(event, outage_ms, since_ms)
     escalation.move_deadlines(event, outage_ms, since_ms)
+    contradiction.move_grace(event, outage_ms, since_ms)
     board.move_limits(event, outage_ms)
     roster.move_deadlines(event, outage_ms, since_ms)
     return event.decision

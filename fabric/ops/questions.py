@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from fabric.backoff import retry
 from fabric.client.emitter import prepare
 from fabric.client.sent_signal import SentSignal
 from fabric.client.session import Session, last_id, pages
+from fabric.core.escalation import DIGEST
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
@@ -31,13 +32,14 @@ class Question(NamedTuple):
     """An escalation and its session, in which its id is unique.
 
     `waiting` are the agents that wait for the answer now; a question of the fabric's own names
-    those that it concerns.
+    those that it concerns. `named` are the open questions that a digest names, by id.
     """
 
     session: str
     id: str
     record: EscalationRecord
     waiting: tuple[str, ...] = ()
+    named: Mapping[str, EscalationRecord] = {}
 
     @property
     def is_awaited(self) -> bool:
@@ -49,6 +51,11 @@ class Question(NamedTuple):
         """Whether nobody has decided it yet."""
         return self.record.state is EscalationState.OPEN
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is open and asks a person by itself: no digest does, or will."""
+        return self.is_open and not self.record.is_quiet
+
 
 async def questions(session: Session) -> list[Question]:
     """Return a session's questions, open and decided, the oldest first."""
@@ -59,7 +66,7 @@ async def questions(session: Session) -> list[Question]:
     for id_, record in records.items():
         named = dict.fromkeys(filter(None, [record.asker, *record.waiting]))
         waiting = [name for name in named if record.subject or (id_, name) in asks]
-        found.append(Question(session.name, id_, record, tuple(waiting)))
+        found.append(Question(session.name, id_, record, tuple(waiting), _named(records, id_)))
     return sorted(found, key=_age)
 
 
@@ -70,6 +77,13 @@ async def all_questions(store: ClientStore, partitions: int) -> list[Question]:
         keys = store.namespace.partition(summary.partition).session(summary.name)
         found += await questions(Session(store, keys))
     return sorted(found, key=_age)
+
+
+def _named(records: Mapping[str, EscalationRecord], id_: str) -> dict[str, EscalationRecord]:
+    """Return the open questions that a digest names; none for other questions."""
+    if records[id_].subject != DIGEST:
+        return {}
+    return {name: one for name, one in records.items() if one.is_open and one.digest == id_}
 
 
 def _age(question: Question) -> tuple[int, str, str]:

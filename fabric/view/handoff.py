@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fabric.core.escalation import DIGEST
 from fabric.core.limits import listed
 from fabric.core.record import ENDED, BarrierState, ClaimState, DependencyStatus
 from fabric.core.task import Backlog, TaskStatus
@@ -143,7 +144,7 @@ def _decisions(handoff: Handoff) -> list[str]:
         f"- {prose(one.question)} — {text(one.decision)}, by {text(one.by)} "
         f"at {_at(handoff, one.decided_ms)}"
         for one in handoff.questions.values()
-        if one.decision
+        if one.decision and one.subject != DIGEST
     ]
 
 

@@ -128,7 +128,7 @@ def session_lines(
             arrived = f"{len(barrier.arrived)} of {len(barrier.members)}"
             rows.append((key, barrier.state, barrier.leader, arrived, listed(missing(barrier))))
     lines += _section("Barriers", _BARRIERS, rows)
-    asked = [one for one in questions.values() if one.is_open]
+    asked = [one for one in questions.values() if one.is_open and not one.is_quiet]
     lines += [plain(one.question) for one in asked if one.subject == MASS_SILENCE]
     if asked:
         lines += [f"{counted(len(asked), 'open question')}: fabric escalations {plain(name)}", ""]
@@ -271,19 +271,27 @@ def question_lines(
     now_ms: int,
     home: str | None,
     waiting: Sequence[str],
+    named: Mapping[str, record.EscalationRecord] = {},
 ) -> list[str]:
     """Return a question: who asks, what, who waits, and the command that answers it.
 
     `home` is the session that `fabric decide` uses by default: the command need not name it.
-    `waiting`: the agents that wait for the answer. `now_ms`: by the server's clock.
+    `waiting`: the agents that wait for the answer. `named`: the questions that a digest names, each
+    with its own command. `now_ms`: by the server's clock.
     """
+    place = [] if session == home else ["--session", session]
     asked = f"asked {span(now_ms - question.asked_ms)} ago by {question.asker or ORCHESTRATOR}"
     subject = ": ".join(filter(None, (question.subject, question.about)))
     lines = [plain(f"{id_}  in {session}, {asked}" + (f" ({subject})" if subject else ""))]
     lines += [f"  {line}" for line in _cut(question.question)]
+    lines += _named_lines(named, place)
     options = "\n".join(map(plain, question.options))
     parts = {"asked of": [plain(question.to)], "options": _cut(options)}
-    if isinstance(question.context, msgspec.Raw) and bytes(question.context) not in {b"", b"null"}:
+    if (
+        not named
+        and isinstance(question.context, msgspec.Raw)
+        and bytes(question.context) not in {b"", b"null"}
+    ):
         context = msgspec.json.format(bytes(question.context), indent=2)
         parts["context"] = _cut(context.decode("utf-8", "replace"))
     if question.state is not record.EscalationState.OPEN:
@@ -297,14 +305,35 @@ def question_lines(
             then = f", then {plain(question.default)}" if question.default else ""
             parts["deadline"] = _cut(rfc3339(question.deadline_ms) + then)
         parts["told"] = _cut(plain(", ".join(question.concerned)))
-        named = [] if session == home else ["--session", session]
+        if question.is_quiet:
+            then = rfc3339(question.named_ms)
+            parts["named by"] = [
+                plain(question.digest) or f"no digest yet, but by one after {then}"
+            ]
+        if named:
+            surest = ["--all", "*", "--prefer", "confidence"]
+            parts["all"] = [plain(f"fabric decide {shlex.join([*place, *surest])}")]
         dashed = ["--"] if id_.startswith("-") else []
-        parts["answer"] = [plain(f"fabric decide {shlex.join([*named, *dashed, id_])} ANSWER")]
+        parts["answer"] = [plain(f"fabric decide {shlex.join([*place, *dashed, id_])} ANSWER")]
     for label, part in parts.items():
         for number, one in enumerate(part if any(part) else ()):
             head = f"{label}:" if label and not number else ""
             lines.append(f"  {head:<{_LABEL_WIDTH}} {one}")
     return lines
+
+
+def _named_lines(named: Mapping[str, record.EscalationRecord], place: list[str]) -> list[str]:
+    """Return what a digest names: each question, and the command that answers it."""
+    lines = []
+    for id_ in sorted(named)[:LINES_SHOWN]:
+        asked = named[id_]
+        dashed = ["--"] if id_.startswith("-") else []
+        answers = " | ".join(map(shlex.quote, asked.options))
+        command = f"fabric decide {shlex.join([*place, *dashed, id_])} {answers}"
+        lines += [f"  - {line}" for line in _cut(asked.question)[:1]]
+        lines.append(f"    {plain(command)}")
+    more = len(named) - LINES_SHOWN
+    return [*lines, f"  … {more} more (--all)"] if more > 0 else lines
 
 
 def _cut(text: str) -> list[str]:

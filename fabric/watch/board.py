@@ -134,7 +134,7 @@ class Board:
         self.at_ms = 0
         self.agents: dict[str, AgentRecord] = {}
         self.waits: dict[str, list[str]] = {}
-        #: Open questions, the oldest first.
+        #: Open questions that a person is asked, the oldest first.
         self.questions: list[Question] = []
         self.rows: deque[Row] = deque(maxlen=ROWS_KEPT_MAX)
         self.growth = Growth(ignored)
@@ -174,4 +174,4 @@ class Board:
         """Take in the records as they are now."""
         self.agents = agents
         self.waits = waits(agents, claims, barriers)
-        self.questions = [one for one in questions if one.is_open]
+        self.questions = [one for one in questions if one.is_asked]

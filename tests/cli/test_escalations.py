@@ -116,6 +116,50 @@ def test_a_question_of_the_orchestrator(quiet: Shell, server: RunningServer) -> 
     assert lines[1:] == ["  Which schema?", "  answer:   fabric decide 9-1 ANSWER"]
 
 
+def test_a_digest_names_what_is_not_asked_by_itself(quiet: Shell, server: RunningServer) -> None:
+    asked = question_records(quiet, server)
+    own = {"asker": "", "subject": "contradiction", "named_ms": ASKED_MS}
+    for key in ("host", "my port"):
+        text, id_ = f"findings:{key}: A says 1; B says 2. Whose value holds?", f"findings:{key}"
+        asked.put("s", id_, question=text, options=["A", "B x"], digest="9-1", **own)
+    asked.put("s", "findings:left", digest="3-1", **own)
+    digest = {"asker": "", "subject": "digest", "options": ["leave"]}
+    asked.put("s", "9-1", question="2 contradictions", context={"questions": []}, **digest)
+    done = quiet.good("escalations")
+    assert done.lines[0].startswith("9-1  in s, asked ")
+    assert done.lines[1:] == [
+        "  2 contradictions",
+        "  - findings:host: A says 1; B says 2. Whose value holds?",
+        "    fabric decide findings:host A | 'B x'",
+        "  - findings:my port: A says 1; B says 2. Whose value holds?",
+        "    fabric decide 'findings:my port' A | 'B x'",
+        "  options:  leave",
+        "  all:      fabric decide --all '*' --prefer confidence",
+        "  answer:   fabric decide 9-1 ANSWER",
+    ]
+    assert not done.err
+    assert ids(quiet) == ["9-1"]
+    assert len(ids(quiet, "--all")) == 4
+    # Decided since, or decided alone: what is named is what is open.
+    asked.decide(
+        "s", "findings:host", "A", "ann", subject="contradiction", named_ms=1, digest="9-1"
+    )
+    assert not any("findings:host" in line for line in quiet.good("escalations").lines)
+
+
+def test_what_agents_may_still_settle_is_not_asked(quiet: Shell, server: RunningServer) -> None:
+    asked = question_records(quiet, server)
+    own = {"asker": "", "subject": "contradiction", "named_ms": ASKED_MS + 60_000}
+    asked.put("s", "findings:port", options=["A", "B"], **own)
+    done = quiet.run("escalations")
+    assert done.err == (
+        "fabric: no open questions\n"
+        "fabric: 1 contradiction that agents may still settle: nobody is asked yet (--all)\n"
+    )
+    lines = quiet.good("escalations", "--all").lines
+    assert "  named by: no digest yet, but by one after 2026-01-02T03:05:05Z" in lines
+
+
 def test_a_question_is_cut_and_moves_no_terminal(quiet: Shell, server: RunningServer) -> None:
     asked = question_records(quiet, server)
     # Bells too: of escape sequences alone a pipe is spared anyway.

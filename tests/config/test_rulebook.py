@@ -95,6 +95,7 @@ ODD = Rules(
     inference=InferencePolicy.REFUSE,
     cancelled_deliver=True,
     unread_ms_max=40,
+    grace_ms=41,
 )
 
 

@@ -53,6 +53,7 @@ RULESETS: tuple[Rules, ...] = (
     Rules(ended_ms=20_000, read_events=0, look_ms=1_000),
     Rules(worktrees=WorktreePolicy.SEPARATE),
     Rules(fail_fast=FailFast.CANCEL, unread_ms_max=20_000),
+    Rules(grace_ms=20_000),
 )
 
 #: A random plan has one of so many; the rest are for scenes.

@@ -160,7 +160,7 @@ def _check_times(world: World) -> None:
     """Check that nothing stands beyond its time, and that endless waits are named."""
     for session in sorted({actor.session for actor in world.actors.values()}):
         keys, now_ms = _keys(world, session), world.server.clock_ms()
-        at_once(check_questions(world.store, keys, now_ms))
+        at_once(check_questions(world.store, keys, now_ms, world.rules.grace_ms))
         at_once(check_times(world.store, keys, now_ms))
 
 

@@ -18,7 +18,7 @@ from fabric.core.record import (
     DependencyStatus,
 )
 from fabric.core.resource import overlap
-from fabric.core.session import SessionState, Spare
+from fabric.core.session import Disputes, SessionState, Spare
 from fabric.core.task import Backlog, TaskStatus
 from fabric.core.wait_graph import WaitGraph
 
@@ -28,6 +28,7 @@ def check(session: SessionState) -> None:
     check_claims(session)
     check_barriers(session)
     check_deadlocks(session)
+    check_disputes(session)
     check_unmet(session)
     check_tasks(session)
     for name, agent in session.agents.records.items():
@@ -188,6 +189,16 @@ def check_unmet(session: SessionState) -> None:
             assert dependency.waiters
             assert dependency.status is not DependencyStatus.RESOLVED
             assert producer(session, dependency) is None
+
+
+def check_disputes(session: SessionState) -> None:
+    """Check that what a digest names is open, and that one digest is open while it names any."""
+    questions, kept = session.escalations.records, session.disputes
+    fresh = Disputes(questions)
+    assert (fresh.in_grace, fresh.named, fresh.digest) == (kept.in_grace, kept.named, kept.digest)
+    assert bool(kept.named) == bool(kept.digest)
+    digests = [one for one in questions.values() if one.subject == escalation.DIGEST]
+    assert sum(one.is_open for one in digests) == bool(kept.digest)
 
 
 def check_deadlocks(session: SessionState) -> None:

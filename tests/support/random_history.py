@@ -24,9 +24,9 @@ THINGS = ("x", "y", "z")
 TASKS = ("t", "u", "v", "w")
 PATHS = ("a.py", "./b.py", "src/**", "src/c.py", "*.py", "q", "x")
 
-RULES = Rules(undeclared_grace_ms=5_000)
+RULES = Rules(undeclared_grace_ms=5_000, grace_ms=4_000)
 #: The same, with limits that a short history reaches.
-NARROW = Rules(agents_max=3, dependencies_max=2, tasks_max=1, undeclared_grace_ms=5_000)
+NARROW = Rules(agents_max=3, dependencies_max=2, tasks_max=1, undeclared_grace_ms=5_000, grace_ms=0)
 #: Every rule that can be turned on.
 EAGER = Rules(
     checkpoints=CheckpointMode.ENFORCE,
@@ -53,6 +53,7 @@ EAGER = Rules(
     progress_factor=2,
     progress_ms_min=1_000,
     progress_ms_max=5_000,
+    grace_ms=1_000,
 )
 
 #: Server time at which a history begins, ms.
@@ -75,6 +76,10 @@ _spec = st.fixed_dictionaries(
 )
 _checkpoint = st.none() | st.sampled_from(("files_read", "issues_found", "coffee"))
 _percent = st.none() | st.integers(0, 100) | st.floats(0, 100)
+_parts = st.sampled_from(("findings:x", "findings:y", "document:/z"))
+_values = st.permutations(AGENTS).map(
+    lambda agents: [{"agents": [one], "digest": one.lower()} for one in agents[:2]]
+)
 _partial = st.dictionaries(
     st.sampled_from(("found", "findings_of", "done")), st.integers() | st.text()
 )
@@ -110,7 +115,8 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.INTENT: st.fixed_dictionaries({"writes": _paths, "reads": _paths}),
     SignalType.CONFLICT_DETECTED: st.fixed_dictionaries(
         {"resources": _paths}, optional={"agents": st.lists(st.sampled_from(AGENTS), max_size=4)}
-    ),
+    )
+    | st.fixed_dictionaries({"kind": st.just("finding"), "part": _parts, "values": _values}),
     SignalType.INTEGRATION_REQUIRED: st.fixed_dictionaries(
         {"name": st.sampled_from(("release", "merge"))},
         optional={"deadline_ms": st.integers(0, 5_000)},
@@ -125,8 +131,10 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     ),
     SignalType.DECIDED: st.fixed_dictionaries(
         {
-            "escalation": st.sampled_from(("q", "r")) | st.integers(1, 30).map("{}-2".format),
-            "decision": st.text() | st.sampled_from((*AGENTS, "release", "fail", "start")),
+            "escalation": st.sampled_from(("q", "r"))
+            | st.builds("{}-{}".format, st.integers(1, 30), st.integers(1, 2))
+            | _parts,
+            "decision": st.text() | st.sampled_from((*AGENTS, "release", "fail", "start", "leave")),
         }
     ),
     SignalType.EARLY_COMPLETION: st.fixed_dictionaries({"capacity": st.integers(-1, 3)}),

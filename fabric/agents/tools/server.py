@@ -289,7 +289,9 @@ class Tools:
             agents=found[:ROWS_MAX],
             more_agents=max(0, len(found) - ROWS_MAX),
             open_questions=[
-                f"{name}: {one.question}" for name, one in questions.items() if not one.decided_ms
+                f"{name}: {one.question}"
+                for name, one in questions.items()
+                if one.is_open and not one.is_quiet
             ][:ROWS_MAX],
         )
 

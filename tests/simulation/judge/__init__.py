@@ -68,7 +68,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Notices(),
         Refusals(),
         Deaths(),
-        Questions(),
+        Questions(rules.grace_ms),
         Tasks(rules.attempts_max),
         Balances(rules),
         Syntheses(),

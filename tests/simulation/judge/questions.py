@@ -22,7 +22,10 @@ _Record = dict[str, Any]
 class Questions(Judge):
     """Compares each change of a question with what the agents concerned are told in the commit."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_ms: int) -> None:
+        self._grace_ms = grace_ms
+        #: Session → when its digest was asked or renewed last, ms.
+        self._digests: dict[str, int] = {}
         #: Session and id → the question; session and name → the agent.
         self._questions: dict[tuple[str, str], _Record] = {}
         self._agents: dict[tuple[str, str], _Record] = {}
@@ -41,6 +44,7 @@ class Questions(Judge):
                 now = self._questions.get((session, name), {})
                 if now:
                     self._look_at_addressee(commit, session, name, before[name], now)
+                self._look_at_grace(commit, session, name, before[name], now)
                 if before[name].get("deadline_ms") and before[name]["cause"] == now.get("cause"):
                     self._look_at_deadline(commit, session, name, before[name], now, agents)
 
@@ -56,6 +60,24 @@ class Questions(Judge):
                 raise Violation(
                     "who asks is told that nobody is there", f"{session}: {name} was for {asked}"
                 )
+
+    def _look_at_grace(
+        self, commit: Commit, session: str, name: str, before: _Record, now: _Record
+    ) -> None:
+        """Check that a contradiction is named when its grace time is over, and none that is closed.
+
+        And that the question that names them does not come more often than that.
+        """
+        at_ms = max((int(one[b"ms"]) for _, _, one in _logged(commit, session)), default=0)
+        if now.get("digest") and now["digest"] != before.get("digest"):
+            is_closed = before.get("state") == "decided" and before["cause"] == now["cause"]
+            if at_ms < now["named_ms"] or is_closed:
+                raise Violation("agents have a grace time", f"{session}: {name} at {at_ms}: {now}")
+        is_new = now.get("subject") == "digest" and now["cause"] != before.get("cause")
+        if is_new and now["state"] == "open":
+            if at_ms < self._digests.get(session, 0) + self._grace_ms:
+                raise Violation("one question a grace time", f"{session}: {name} at {at_ms}")
+            self._digests[session] = at_ms
 
     def _look_at_deadline(
         self,
@@ -88,8 +110,12 @@ class Questions(Judge):
                 raise Violation("a deadline ends the waits", f"{session}: {who} for {name}")
 
 
-async def check_questions(store: MemoryStore, keys: SessionKeys, now_ms: int) -> None:
+async def check_questions(
+    store: MemoryStore, keys: SessionKeys, now_ms: int, grace_ms: int
+) -> None:
     """Check, some time after all faults, that no deadline has passed unseen, and no wait either.
+
+    Nor a contradiction: a digest names it within three grace times.
 
     A wait for an output that no agent at work is to produce is one that nobody will end: a person
     is asked about it after a grace time, once as long as it lasts.
@@ -102,6 +128,16 @@ async def check_questions(store: MemoryStore, keys: SessionKeys, now_ms: int) ->
         due_ms = one.get("deadline_ms", 0)
         if one["state"] == "open" and 0 < due_ms < now_ms - LATE_MS:
             raise Violation("deadlines are kept", f"{keys.name}: {name} since {due_ms}: {one}")
+        late_ms = one.get("named_ms", now_ms) + 2 * grace_ms + LATE_MS
+        if one["state"] == "open" and not one.get("digest") and late_ms < now_ms:
+            raise Violation("contradictions are named", f"{keys.name}: {name}: {one}")
+        named = [
+            other
+            for other in questions.values()
+            if (other["state"], other.get("digest")) == ("open", name)
+        ]
+        if (one["state"], one.get("subject")) == ("open", "digest") and not named:
+            raise Violation("a digest that names nothing is closed", f"{keys.name}: {name}: {one}")
     at_work = {name for name, one in agents.items() if one["status"] in AT_WORK}
     for name, one in outputs.items():
         is_endless = one.get("waiters") and at_work.isdisjoint(one.get("producers", []))
