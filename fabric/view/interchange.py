@@ -51,7 +51,7 @@ def _sarif_result(one: Item) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": one.rule or NO_RULE,
         "level": _LEVELS[one.severity],
-        "message": {"text": one.text},
+        "message": {"text": one.told},
         "partialFingerprints": {"signalFabricKey/v1": _fingerprint(one)},
         "properties": {"severity": one.severity, "agents": list(one.agents)},
     }
@@ -85,7 +85,7 @@ def rdjsonl(items: Sequence[Item]) -> Iterator[str]:
         if one.line:
             location["range"] = place
         diagnostic: dict[str, Any] = {
-            "message": one.text,
+            "message": one.told,
             "location": location,
             "severity": _RDJSON[one.severity],
             "source": {"name": "signal-fabric"},
@@ -112,7 +112,7 @@ def junit(items: Sequence[Item], session: str) -> str:
             case = ElementTree.SubElement(suite, "testcase", named)
             said = {"message": _xml(one.text), "type": one.severity}
             failure = ElementTree.SubElement(case, "failure", said)
-            failure.text = _xml(f"{one.place}: {one.text} ({', '.join(one.agents)})")
+            failure.text = _xml(f"{one.place}: {one.told} ({', '.join(one.agents)})")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
 

@@ -135,6 +135,8 @@ def _row(one: Item, code: Callable[[str, int, int], Sequence[str]]) -> str:
         text = f"<b>{_text(one.title)}</b><br>{text}"
     if one.line and (lines := code(one.path, one.line, one.end_line)):
         text += f"<pre>{_text(chr(10).join(lines))}</pre>"
+    for line in one.outcome:
+        text += f"<br>{_prose(line)}"
     for message, agents in one.others.items():
         text += f"<br>{_text(listed(agents))}: {_prose(message)}"
     if one.suggestion:

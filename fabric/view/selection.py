@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ GONE = frozenset({State.SUPERSEDED, State.WITHDRAWN})
 
 #: The severities that a filter may name, the worst first.
 LEVELS = tuple(RANK)
+
+#: Fields in which a statement that lost may differ from what holds, besides its value.
+_TOLD = ("severity", "rule", "title")
 
 #: The severity of a finding that names none.
 UNRATED = "info"
@@ -61,6 +64,13 @@ class Item(NamedTuple):
     known: int
     #: The statements that hold.
     claims: tuple[Source, ...]
+    #: What has decided between different values, and what lost: a line each.
+    outcome: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        """The text, with what was decided below it: for readers that show nothing else."""
+        return "\n".join([self.text, *self.outcome])
 
     @property
     def place(self) -> str:
@@ -157,7 +167,29 @@ def _joined(items: list[Item]) -> Item:
         claims=tuple({said.agent: said for one in items[::-1] for said in one.claims}.values())[
             ::-1
         ],
+        outcome=tuple(line for one in items for line in one.outcome),
     )
+
+
+def _outcome(finding: Finding) -> Iterator[str]:
+    """Yield what a person or a rule has decided on a finding, with the values that lost."""
+    lost: dict[str, list[str]] = {}
+    for one in finding.sources:
+        if one.standing in (Standing.REJECTED, Standing.OVERRULED):
+            said = [] if one.value is None else [flat(one.value)]
+            own, kept = one.fields, finding.fields
+            said += [
+                f"{name} {own[name]}"
+                for name in _TOLD
+                if name in own and own[name] != kept.get(name)
+            ]
+            lost.setdefault(", ".join(said), []).append(one.agent)
+    shown = "; ".join(f"{said} of {listed(agents)}".lstrip() for said, agents in lost.items())
+    what = f"; not {shown}" if shown else ""
+    if finding.verdict is not None and finding.state is State.DECIDED:
+        yield f"Decided for {finding.verdict.decision} by {finding.verdict.by}{what}"
+    elif finding.policy:
+        yield f"Decided by the rule {finding.policy}{what}"
 
 
 def _item(finding: Finding, known: int) -> Item:
@@ -198,4 +230,5 @@ def _item(finding: Finding, known: int) -> Item:
         "severity" in fields,
         known,
         tuple(holding),
+        tuple(_outcome(finding)),
     )

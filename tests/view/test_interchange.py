@@ -9,7 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fabric.core.policy import ContradictionPolicy
+from fabric.core.rule_table import Merge
 from fabric.view.interchange import junit, rdjsonl, sarif
+from fabric.view.page import page
 from fabric.view.report import CHARS_MIN, Layout, command_of, report
 from fabric.view.selection import Group, Item, natural, select
 from fabric.view.synthesis import Synthesis
@@ -133,6 +136,26 @@ def test_a_comment_counts_by_severity_and_folds_by_file() -> None:
     assert lines[at + 1 : at + 4] == ["  lines", "", "  B (90% sure) · `https://x`"]
     assert "  x = 1" in lines
     assert text.count("<details>") == text.count("</details>") == 3
+
+
+def test_what_a_person_or_a_rule_has_decided_is_told_with_what_lost() -> None:
+    merges = (Merge("/findings/src~1a.py:3:r", policy=ContradictionPolicy.SUREST),)
+    folding = Folding(merges=merges)
+    for agent, value, sure in (("A", 1, 0.9), ("B", 2, 0.5), ("C", 2, 0.4)):
+        given = {"path": "src/a.py", "line": 3, "rule": "r", "message": "slow", "confidence": sure}
+        folding.say(agent, {"findings": [{**given, "value": value, "severity": "low"}]})
+        folding.say(agent, {"findings": [{"key": "port", "path": "b.py", "value": value}]})
+    folding.decide("findings:port", 2, 1)
+    items = select(Synthesis(folding.document()))
+    by_rule = "slow\nDecided by the rule surest; not 2 of B, C"
+    by_person = "2\nDecided for A by alice; not 1 of A"
+    results = json.loads(sarif(items, "1.0"))["runs"][0]["results"]
+    assert [one["message"]["text"] for one in results] == [by_person, by_rule]
+    assert [json.loads(line)["message"] for line in rdjsonl(items)] == [by_person, by_rule]
+    shown = page(Synthesis(folding.document()), "demo", items, Group.FILE, lambda *_: ())
+    for text in (junit(items, "demo"), shown):
+        assert "Decided by the rule surest; not 2 of B, C" in text
+        assert "Decided for A by alice; not 1 of A" in text
 
 
 HOSTILE = ["</details><script>", "--> <b>", "```\n# x", "a|b", "\x00\x1b[31m", "é\u202e", "\\n"]
