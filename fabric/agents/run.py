@@ -49,6 +49,7 @@ from fabric.client.fabric import Fabric
 from fabric.client.message import Message
 from fabric.client.sent_signal import SentSignal, confirm
 from fabric.client.session import last_id
+from fabric.client.trial import report_here
 from fabric.core.directive import DirectiveType
 from fabric.core.identity import NAME_TAKEN
 from fabric.core.record import ENDED
@@ -383,6 +384,8 @@ class AgentRun:
         if not self._waiting:  # its own ending is none that may be sent
             self._queue({"type": kind.value} | ({"error": error} if error else {}))
         await self._flush(sending)
+        with working_in(str(self.job.folder or Path.cwd())):
+            await report_here(self._session, self._emitter, self._fabric.settings.workspace)
         return Ended(self.job.name, code, kind, error, seconds, kept, output.is_limited)
 
     def _why_failed(self, code: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from fabric.client.message import Message, strings
+from fabric.core.divergence import MERGE
 from fabric.core.event import ORCHESTRATOR
 from fabric.view.text import plain
 
@@ -51,6 +52,11 @@ def _directive(kind: str, said: dict[str, Any]) -> str:
         return f"NOTICE ({_text(said.get('code'))}): {reason}" if reason else ""
     if kind == "ESCALATE":
         return f"Question {_text(said.get('id'))}: “{_text(said.get('question'))}”"
+    if kind == "CONFLICT_DETECTED" and said.get("kind") == MERGE:
+        names, agents = _names(said.get("resources")), _names(said.get("agents"))
+        if said.get("copies"):
+            return f"git cannot merge {names}: {agents} have changed it, each in a copy."
+        return f"{agents} write {names}, each in a copy: it will have to be merged."
     return f"{kind}: {_quote(said)}"
 
 

@@ -28,6 +28,9 @@ from fabric.wire.stored import pairs_of, read_object
 if TYPE_CHECKING:
     from fabric.client.sent_signal import Confirmed
 
+#: Types of signals with which files are given back.
+GIVING_BACK = frozenset({b"RELEASE", b"COMPLETED", b"FAILED"})
+
 #: Seconds to wait until a signal is decided. That takes some milliseconds; when a worker has died,
 #: the next one needs as long as a lease.
 TIMEOUT_S = 10.0
@@ -214,11 +217,25 @@ async def _check_copy(connection: Connection, entries: list[list[bytes]]) -> Non
         await check(connection.store, lambda session: connection.keys(session)[1], entries)
 
 
+async def _try_to_merge(connection: Connection, entries: list[list[bytes]]) -> None:
+    """Have git try to merge what was given back, if other copies have written the same."""
+    parting = [entry for entry in entries if not GIVING_BACK.isdisjoint(entry)]
+    for session in dict.fromkeys(decode(entry).session for entry in parting):
+        partition, keys = connection.keys(session)
+        if await connection.store.hashes([keys.written]) == [{}]:
+            continue
+        # Takes longer to import than a signal takes to send.
+        from fabric.client.trial import report_here
+
+        emitter = connection.emitter(partition.number)
+        await report_here(connection.session(session), emitter, connection.target.workspace)
+
+
 async def _submit(
     connection: Connection, entries: list[list[bytes]], when_full: WhenFull
 ) -> list[str]:
     await _check_copy(connection, entries)
-    return await submit(
+    sent = await submit(
         connection.store,
         connection.partitions,
         entries,
@@ -226,6 +243,8 @@ async def _submit(
         limit_ms=connection.limit_ms,
         when_full=when_full,
     )
+    await _try_to_merge(connection, entries)
+    return sent
 
 
 async def _confirm(
@@ -238,7 +257,9 @@ async def _confirm(
     partition, keys = connection.keys(decode(entry).session)
     emitter = connection.emitter(partition.number, when_full)
     sent = SentSignal(connection.store, partition, emitter, keys.log)
-    return await confirm(sent, keys, entry, timeout_s=timeout_s)
+    found = await confirm(sent, keys, entry, timeout_s=timeout_s)
+    await _try_to_merge(connection, [entry])
+    return found
 
 
 def _report(found: Confirmed, *, quiet: bool, as_json: bool, line: int | None = None) -> None:

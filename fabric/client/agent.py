@@ -19,6 +19,7 @@ from fabric.client.request import Requests
 from fabric.client.session import Session
 from fabric.client.start import Start
 from fabric.client.task import NextTask, Taken
+from fabric.client.trial import Trials
 from fabric.client.wait import Waits
 from fabric.config.settings import Settings
 from fabric.core.quota import PREFIX as QUOTA
@@ -128,11 +129,12 @@ class Agent(AgentFacts, Reporting):
         self._waits = Waits(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
         self._tasks_taken = Taken(requests, self._notices, self._declared.get("task"))
+        self._trials = trials = Trials(requests, self._declared.get("workspace"))
         requests.on_went_back = self._grants.compare_soon
         self._sender.on_lost = self._on_lost
         # Each sees every message in turn, pauses first: what then takes an answer knows whether a
         # pause was in force before it.
-        listeners = (pauses, self._grants, self._waits, self._integrations, self._notices)
+        listeners = (pauses, self._grants, self._waits, self._integrations, self._notices, trials)
         self._mailbox = Mailbox(requests, listeners, self._settings.block_ms)
 
     def __repr__(self) -> str:
@@ -192,6 +194,7 @@ class Agent(AgentFacts, Reporting):
     async def _stop(self) -> None:
         """Stop what goes on in the background."""
         self._start.end()
+        await self._trials.over()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from fabric.core import claims, contradiction
+from fabric.core import claims, contradiction, divergence
 from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.claims import Ask
 from fabric.core.copies import is_apart
@@ -80,6 +80,9 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     """Serialise a conflict that an agent, or an outside detector, has found."""
     if payload.kind == contradiction.FINDING:
         contradiction.ask_person(event, payload)
+        return
+    if payload.kind == divergence.MERGE and payload.copies:
+        divergence.tried(event, payload, claims.coordinators(payload.resources, event.rules))
         return
     session = event.session
     ask = claims.ask_of(payload.resources or [f"conflict-{session.log}"], [], event.rules)

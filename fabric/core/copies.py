@@ -4,7 +4,7 @@ Where the rules keep copies apart (`locks.worktrees` is `separate`), agents in d
 not exclude each other over paths in them: each writes its own. Whoever is granted a path that was
 written in another copy is told, and so are the others at work, and the coordinator:
 CONFLICT_DETECTED of kind `merge`. The file stands among those to be merged until an integration
-has ended well (INTEGRATED).
+has ended well (INTEGRATED). Whoever can see both copies later says what git makes of them.
 
 Names that are no paths in a copy are the same thing for all: absolute paths, paths above the top,
 and all with a colon in them, such as `db:main` and URLs.
@@ -13,7 +13,8 @@ and all with a colon in them, such as `db:main` and URLs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from itertools import combinations
+from typing import NamedTuple, Protocol
 
 from fabric.core.record import WrittenRecord
 from fabric.core.resource import Index
@@ -73,6 +74,10 @@ class Written:
             if where != copy
         ]
 
+    def overlapping(self, resource: str) -> Iterable[str]:
+        """Name the resources in the table that overlap a resource, itself included."""
+        return self._index.overlapping(resource)
+
     def add(self, resource: str) -> None:
         """File a resource that is in the table now."""
         self._index.add(resource)
@@ -82,15 +87,37 @@ class Written:
         self._index.remove(resource)
 
 
-def to_merge(records: Mapping[str, WrittenRecord]) -> dict[str, dict[str, str]]:
-    """Return what several copies have written: resource → copy → agent, for each that overlaps."""
-    index = Index()
-    for resource in records:
-        index.add(resource)
-    found: dict[str, dict[str, str]] = {}
-    for resource in sorted(records):
-        near: Iterable[str] = index.overlapping(resource)
-        copies = {where: agent for one in near for where, agent in records[one].copies.items()}
-        if len(copies) > 1:
-            found[resource] = copies
+class ToMerge(NamedTuple):
+    """A resource that several copies have written."""
+
+    #: Copy → the agent that wrote it there.
+    copies: dict[str, str]
+    #: Log number of the event that granted it last, in any copy.
+    log: int
+    #: Two copies → whether git finds a conflict; without those of which nobody can say.
+    found: dict[tuple[str, str], bool]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All pairs of copies."""
+        return [*combinations(sorted(self.copies), 2)]
+
+
+def to_merge(
+    records: Mapping[str, WrittenRecord], written: Written | None = None, only: str = ""
+) -> dict[str, ToMerge]:
+    """Return what several copies have written, by resource; all of it, or `only` one resource.
+
+    What git has found counts until one of the two may have been written again.
+    """
+    written = written or Written(records)
+    found: dict[str, ToMerge] = {}
+    for resource in [only] if only else sorted(records):
+        near = [records[one] for one in written.overlapping(resource)]
+        copies = {where: agent for one in near for where, agent in one.copies.items()}
+        if len(copies) > 1 and resource in records:
+            granted = max(one.log for one in near)
+            tried = [one for one in records[resource].tried if one.log >= granted]
+            verdicts = {(one.copies[0], one.copies[1]): one.conflicts for one in tried}
+            found[resource] = ToMerge(copies, granted, verdicts)
     return found

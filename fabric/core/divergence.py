@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from fabric.core.agent_status import is_at_work
-from fabric.core.copies import is_in_copy
+from fabric.core.copies import is_in_copy, to_merge
 from fabric.core.directive import Notice
 from fabric.core.event import Event, SignalEvent
 from fabric.core.limits import LIST_ITEMS_MAX
-from fabric.core.record import ClaimRecord, ClaimState, WrittenRecord
+from fabric.core.record import ClaimRecord, ClaimState, TriedRecord, WrittenRecord
+from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected
 
 #: Kind of the conflict.
@@ -16,6 +19,10 @@ MERGE = "merge"
 #: Paths that a session keeps as written: as many as a session's claims may name. Above that, new
 #: ones are not kept, and their agent is told.
 WRITTEN_MAX = 200_000
+
+#: Pairs of copies of which a path's record keeps what git has found, the last ones: a record is
+#: written as a whole.
+TRIED_MAX = 200
 
 
 def note(event: Event, claim: ClaimRecord, told: list[str]) -> None:
@@ -37,16 +44,58 @@ def note(event: Event, claim: ClaimRecord, told: list[str]) -> None:
             reason = f"over {WRITTEN_MAX} paths were written: no conflict over {resource} is found"
             event.direct(claim.agent, Notice("LIMIT", reason))
             break
-        if record is None or record.copies.get(claim.copy) != claim.agent:
-            copies = {**(record.copies if record is not None else {}), claim.copy: claim.agent}
-            table.put(resource, WrittenRecord(copies, session.clock_ms))
+        copies = {**(record.copies if record is not None else {}), claim.copy: claim.agent}
+        tried = record.tried if record is not None else []
+        table.put(resource, WrittenRecord(copies, session.clock_ms, session.log, tried))
+        if record is None:
             session.copies.add(resource)
     for rivals, resources in found.items():
         agents = [claim.agent, *rivals]
-        conflict = ConflictDetected(resources[:LIST_ITEMS_MAX], agents, MERGE)
-        for name in dict.fromkeys([*agents, *told]):
-            if name in told or is_at_work(session, name):
-                event.derive(name, conflict)
+        _tell(event, ConflictDetected(resources[:LIST_ITEMS_MAX], agents, MERGE), told)
+
+
+def _tell(event: Event, conflict: ConflictDetected, told: list[str]) -> None:
+    for name in dict.fromkeys([*conflict.agents, *told]):
+        if name in told or is_at_work(event.session, name):
+            event.derive(name, conflict)
+
+
+def tried(event: SignalEvent, payload: ConflictDetected, told: list[str]) -> None:
+    """Keep what git has made of two copies, and tell their agents of what it cannot merge.
+
+    What is still being written there is left out: whoever gives it back looks again.
+    """
+    session, table = event.session, event.session.written
+    pair, seen = sorted(payload.copies), min(payload.seen, session.log)
+    agents: dict[str, None] = {}
+    new: list[str] = []
+    verdicts = {**dict.fromkeys(payload.clean, False), **dict.fromkeys(payload.resources, True)}
+    for resource, conflicts in verdicts.items():
+        record = table.get(resource)
+        known = to_merge(table.records, session.copies, resource).get(resource) if record else None
+        if record is None or known is None or not known.copies.keys() >= {*pair}:
+            continue
+        before = next((one for one in record.tried if one.copies == pair), TriedRecord(pair, 0))
+        if seen < max(known.log, before.log) or _is_being_written(session, resource, pair):
+            continue
+        others = [one for one in record.tried if one.copies != pair]
+        others.append(TriedRecord(pair, seen, conflicts))
+        table.put(resource, replace(record, tried=others[-TRIED_MAX:]))
+        if conflicts and not before.conflicts:
+            new.append(resource)
+            agents.update(dict.fromkeys(known.copies[one] for one in pair))
+    if new:
+        found = ConflictDetected(new, [*agents], MERGE, copies=pair, seen=seen)
+        _tell(event, found, told)
+
+
+def _is_being_written(session: SessionState, resource: str, pair: list[str]) -> bool:
+    order, known = session.order, session.claims.records
+    return any(
+        known[holder].copy in pair and other in known[holder].writes
+        for other in order.overlapping(resource)
+        for holder in order.holders(other)
+    )
 
 
 def settle(event: SignalEvent) -> None:
@@ -60,6 +109,7 @@ def settle(event: SignalEvent) -> None:
             for resource in filter(is_in_copy, claim.writes):
                 record = session.written.get(resource)
                 copies = record.copies if record is not None else {}
-                kept = WrittenRecord({**copies, claim.copy: claim.agent}, session.clock_ms)
+                copies = {**copies, claim.copy: claim.agent}
+                kept = WrittenRecord(copies, session.clock_ms, session.log)
                 session.written.put(resource, kept)
                 session.copies.add(resource)

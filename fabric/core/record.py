@@ -272,14 +272,25 @@ class ClaimRecord(Struct, omit_defaults=True, dict=True):
         return [*self.writes, *self.reads]
 
 
+class TriedRecord(Struct, omit_defaults=True):
+    """Whether git can merge a path of two copies, and the log number up to which it has looked."""
+
+    copies: list[str]
+    log: int
+    conflicts: bool = False
+
+
 class WrittenRecord(Struct, omit_defaults=True):
     """A path that was written in copies of the files: copy, `HOST:TOP` → the agent; since when, ms.
 
-    One with several copies will have to be merged.
+    One with several copies will have to be merged. `log` is the number of the event that has
+    granted it last; `tried` is what git has found since, of two copies each.
     """
 
     copies: dict[str, str]
     since_ms: int = 0
+    log: int = 0
+    tried: list[TriedRecord] = []
 
 
 class BarrierState(StrEnum):

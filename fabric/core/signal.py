@@ -313,7 +313,9 @@ class DependencyResolved(Struct, frozen=True):
 class ConflictDetected(Struct, frozen=True, omit_defaults=True):
     """A write collision is imminent; or, of kind `finding`, two statements contradict each other.
 
-    Then `part` is the synthesis's name of what they are about; `values` has the statements.
+    Then `part` is the synthesis's name of what they are about; `values` has the statements. Of kind
+    `merge`, with two `copies` of the files: git cannot merge their `resources`, and can merge
+    `clean`; it has looked when the log had the number `seen`.
     """
 
     resources: Names = []
@@ -321,6 +323,13 @@ class ConflictDetected(Struct, frozen=True, omit_defaults=True):
     kind: str | None = None
     part: str | None = None
     values: list[Rival] = []
+    copies: Names = []
+    clean: Names = []
+    seen: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.copies and (len(self.copies) != 2 or len({*self.copies}) != 2):
+            raise ValueError("two `copies` of the files, or none")
 
 
 class IntegrationRequired(Struct, frozen=True, omit_defaults=True):

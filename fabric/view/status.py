@@ -36,7 +36,7 @@ _EXPECTED = ("AGENT", "STATE", "UNTIL")
 _DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
 _UNFINISHED = ("RESOURCE", "LEFT BY", "WHICH", "SINCE")
-_TO_MERGE = ("RESOURCE", "WRITTEN BY")
+_TO_MERGE = ("RESOURCE", "GIT", "WRITTEN BY")
 _UNREAD = ("AGENT", "MESSAGES", "OLDEST", "SENT")
 _BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
 
@@ -112,11 +112,7 @@ def session_lines(
     lines += [*tasks, ""] if tasks else []
     lines += _section("Resources", _RESOURCES, _resources(claims))
     lines += _section("Unfinished", _UNFINISHED, _unfinished(agents, now_ms))
-    rows = [
-        (resource, [f"{agent} in {where}" for where, agent in sorted(copies.items())])
-        for resource, copies in to_merge(written or {}).items()
-    ]
-    lines += _section("To merge", _TO_MERGE, rows)
+    lines += _section("To merge", _TO_MERGE, _to_merge(written or {}))
     rows = [
         (who, number, oldest, f"{span(now_ms - since_ms)} ago")
         for who, number, oldest, since_ms in unread
@@ -150,6 +146,25 @@ def _unfinished(agents: Mapping[str, AgentRecord], now_ms: int) -> list[Row]:
         for who, one in agents.items()
         for resource, left in one.left.items()
     ]
+
+
+def _to_merge(written: Mapping[str, record.WrittenRecord]) -> list[Row]:
+    """Return a row for each path that several copies have written: whether git can merge them."""
+    rows: list[Row] = []
+    for resource, one in to_merge(written).items():
+        found = {
+            "conflicts": [pair for pair in one.pairs if one.found.get(pair)],
+            "not tried": [pair for pair in one.pairs if pair not in one.found],
+        }
+        words = [
+            f"{word}: "
+            + ", ".join(" and ".join(one.copies[where] for where in pair) for pair in some)
+            for word, some in found.items()
+            if some
+        ]
+        where = [f"{agent} in {copy}" for copy, agent in sorted(one.copies.items())]
+        rows.append((resource, "; ".join(words) or "merges cleanly", where))
+    return rows
 
 
 def _outputs(dependencies: Mapping[str, record.DependencyRecord]) -> list[Row]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from fabric.core.contradiction import FINDING
 from fabric.core.directive import CONFIRMED
+from fabric.core.divergence import MERGE
 from fabric.core.event import EVERYONE, SYNTHESIZER, Kind
 from fabric.view.text import cell, joined
 from fabric.wire.record import OUTAGE_TYPE, RULES_KIND, TOKENS_TYPE
@@ -211,6 +212,8 @@ def _sentence(
         which = "closed"
     elif word == "CONFLICT_DETECTED" and payload.get("kind") == FINDING:
         which = "contradiction"
+    elif word == "CONFLICT_DETECTED" and payload.get("kind") == MERGE:
+        which = "tried" if payload.get("copies") else "copies"
     elif word == "SAME_AS" and isinstance(keys := payload.get("keys"), list) and keys:
         verb = "is" if len(keys) == 2 else "are"
         same = f"{verb} not the same as" if payload.get("distinct") else f"{verb} the same as"
@@ -288,6 +291,12 @@ _SIGNALS = {
         "{agents} want {resources}",
         "{agents} want the same resources",
         "{a} reports a conflict[: {resources}]",
+    ),
+    "copies": ("{agents} write {resources}, each in a copy", "{a} reports a conflict"),
+    "tried": (
+        "git cannot merge {resources} of {agents}",
+        "git cannot merge {resources}[; it can merge {clean}]",
+        "git can merge {clean}",
     ),
     "contradiction": (
         "{agents} give different values for {resources}",

@@ -73,6 +73,12 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
             agents = [agent, "NOBODY"]
             signal |= {"type": "AGENTS_EXPECTED", "emitter": "alice"}
             signal["payload"] = {"agents": agents, "deadline_ms": 60_000}
+        case "tried":
+            copies = chance.sample(("h:/a", "h:/c", "h:/x"), 2)
+            paths = chance.sample(("src/a.py", "b.py"), chance.randint(1, 2))
+            signal |= {"type": "CONFLICT_DETECTED", "emitter": "merge-tree"}
+            said = {"kind": "merge", "copies": copies, "seen": chance.choice((1, 6, 9, 12, 10_000))}
+            signal["payload"] = {**said, chance.choice(("resources", "clean")): paths}
         case "hops":
             signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}
     return _entry(signal)

@@ -22,6 +22,7 @@ from fabric.client.fabric import Fabric
 from fabric.client.message import Message, is_grant, read, strings
 from fabric.client.sent_signal import LOOK_MS, Confirmed, SentSignal, confirm
 from fabric.client.session import Session
+from fabric.client.trial import report_here
 from fabric.client.wait import Resolved
 from fabric.core.directive import DirectiveType
 from fabric.core.record import ENDED, ClaimState
@@ -155,6 +156,7 @@ class Seat:
         """Release files, and withdraw waits for them; return their names."""
         names = files_here().names(paths)
         await self.send({"type": "RELEASE", "payload": {"resources": names}})
+        await report_here(self.session, self._emitter, self._fabric.settings.workspace)
         return names
 
     async def wait(self, dependency: str, wait_s: float) -> Resolved:

@@ -13,6 +13,7 @@ from itertools import chain
 from msgspec import Struct
 
 from fabric.core.agent_status import in_force, missing
+from fabric.core.copies import to_merge
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
 from fabric.ops.replay import Until, rebuild
@@ -83,7 +84,7 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
     elif not causes:
         causes.append(_working(snapshot, name, agent))
     causes += map(snapshot.unanswered, snapshot.doubts(name))
-    for more in (_kept_out, _holds, _awaited):
+    for more in (_kept_out, _holds, _awaited, _to_merge):
         causes += more(snapshot, name, agent)
     text = snapshot.status(name, name)
     if agent.incarnation > 1:
@@ -213,6 +214,24 @@ def _holds(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
         if waiting:
             text += f", and {_waiting(waiting)} for it"
         found.append(Cause("holds", text, name, "", claim.granted_ms))
+    return shortened(found)
+
+
+def _to_merge(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
+    """Return what others have written in copies of their own, and what git makes of it."""
+    found = []
+    for resource, one in to_merge(snapshot.session.written.records).items():
+        for pair in one.pairs:
+            agents = [one.copies[where] for where in pair]
+            if name not in agents:
+                continue
+            both, is_conflict = " and ".join(agents), one.found.get(pair)
+            text = f"{both} have written {resource}, each in a copy: nobody has tried to merge it"
+            frees = "tried when one gives it back, if both copies are on that host"
+            if is_conflict is not None:
+                text = f"git {'cannot' if is_conflict else 'can'} merge {resource} of {both}"
+                frees = "tried again when one of them has written and given it back again"
+            found.append(Cause("merge", text, name, frees=f"{frees}; INTEGRATED settles it"))
     return shortened(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -39,9 +40,13 @@ class Merges(Judge):
         #: Session and path → copies.
         self._written: dict[tuple[str, str], set[str]] = {}
         self._tokens: dict[tuple[str, str], int] = {}
+        #: Session → path → what the server has of it; and session → claim → the same.
+        self._records: dict[str, dict[str, Any]] = {}
+        self._claims: dict[str, dict[str, Any]] = {}
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
+        self._check_trials(commit)
         for session, changes in commit.hashes("claims"):
             for claim_id, value in changes.items():
                 claim = {} if value is None else msgspec.json.decode(value)
@@ -54,6 +59,43 @@ class Merges(Judge):
                         self._check(commit, session, claim["agent"], path)
                     copies.add(copy)
 
+    def _check_trials(self, commit: Commit) -> None:
+        """Check what git is said to have found, after all changes of a commit."""
+        for session, changes in commit.hashes("claims"):
+            _follow(self._claims.setdefault(session, {}), changes)
+        for session, changes in commit.hashes("written"):
+            known = self._records.setdefault(session, {})
+            for _, kind, payload in said(commit, session):
+                if kind == "CONFLICT_DETECTED" and payload.get("copies"):
+                    for path in payload["resources"]:
+                        if payload.get("seen", 0) < known.get(path, {}).get("log", 0):
+                            detail = f"{session}: {payload}, granted since"
+                            raise Violation("nobody is told of an outdated trial", detail)
+            before = dict(known)
+            _follow(known, changes)
+            for path, record in known.items():
+                for trial in record.get("tried", ()):
+                    self._check_trial(session, path, record, trial, before.get(path, {}))
+
+    def _check_trial(
+        self,
+        session: str,
+        path: str,
+        record: dict[str, Any],
+        trial: dict[str, Any],
+        before: dict[str, Any],
+    ) -> None:
+        pair, detail = trial["copies"], f"{session}: {path} {record}"
+        if not set(pair) <= record["copies"].keys():
+            raise Violation("copies that are tried have written the path", detail)
+        for earlier in before.get("tried", ()):
+            if earlier["copies"] == pair and earlier["log"] > trial["log"]:
+                raise Violation("an older trial replaces none", detail)
+        for claim in self._claims.get(session, {}).values():
+            is_held = claim["state"] == "held" and path in claim["writes"]
+            if is_held and claim.get("copy") in pair and trial["log"] >= record["log"]:
+                raise Violation("a trial counts for nothing while the path is written", detail)
+
     def _check(self, commit: Commit, session: str, agent: str, path: str) -> None:
         for to, kind, payload in said(commit, session):
             is_merge = kind == "CONFLICT_DETECTED" and payload.get("kind") == "merge"
@@ -61,6 +103,15 @@ class Merges(Judge):
                 return
         detail = f"{session}: {agent} writes {path}, which other copies have written"
         raise Violation("what will have to be merged is told", detail)
+
+
+def _follow(known: dict[str, Any], changes: Mapping[str, bytes | None]) -> None:
+    """Bring records up to date with the changes of a hash."""
+    for name, value in changes.items():
+        if value is None:
+            known.pop(name, None)
+        else:
+            known[name] = msgspec.json.decode(value)
 
 
 def _replacing(commit: Commit, session: str) -> set[str]:
