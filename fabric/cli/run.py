@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import signal
 import time
@@ -16,6 +17,7 @@ from fabric import devserver, doctor
 from fabric.cli.connect import Target, json_option, on_target, open_store, setting_option, url_of
 from fabric.cli.output import json_line, note, print_lines
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
+from fabric.core.limits import listed
 from fabric.devserver import ServerUse
 from fabric.devserver.listen import Listener
 from fabric.devserver.project import Project, locate, served_below
@@ -146,6 +148,7 @@ async def _serve(
         "project": str(own.root) if own else None,
         "data": str(Project(own.root).state) if own else None,
         "namespace": target.namespace,
+        "others": [pid for pid in devserver.users() if pid != os.getpid()] if own else [],
         "workers": {},
     }
     async with supervisor, listener or nullcontext():
@@ -190,15 +193,21 @@ async def _keep(private: ServerUse, stop: asyncio.Event) -> None:
 
 
 def _announce(started: dict[str, Any]) -> None:
+    program = click.get_current_context().find_root().info_name
     click.echo(started["url"])
     where = f", private to {started['project']} (pid {started['server_pid']})"
     _say(started["server"] + (where if started["private"] else ""))
     if started["private"]:
         _say(f"its data: {started['data']}")
+    if others := started["others"]:
+        who = "process" if len(others) == 1 else "processes"
+        _say(
+            f"{who} {listed([*map(str, others)])} had it running already, such as another "
+            f"`{program} up`: one of these does the work, the others take over when it ends"
+        )
     running = ", ".join(f"{name} (pid {pid})" for name, pid in started["workers"].items())
     namespace = started["namespace"]
     _say(f"namespace {namespace}: {running}; Ctrl-C stops")
-    program = click.get_current_context().find_root().info_name
     if "join" in started:
         _say("other hosts join with this line; it has the password, so keep it:")
         click.echo(f"  {program} init --server '{started['join']}'", err=True)

@@ -265,18 +265,19 @@ def _moves(board: TaskBoard, width: int, count: int) -> list[Line]:
 
 
 class PlainTasks:
-    """Prints all tasks once, and then a line for each one that changes and for each move."""
+    """Prints all tasks once there are any, then a line for each one that changes and each move."""
 
     def __init__(self, echo: Callable[[str], None]) -> None:
         self._echo = echo
-        self._is_begun = False
+        self._is_begun = self._has_said = False
 
     def __call__(self, board: TaskBoard, news: TaskNews) -> None:
         """Print what is new since the last call."""
-        if not self._is_begun and board.progress.tasks:
-            self._is_begun = True
-            for line in snapshot(board):
+        if not self._is_begun:
+            self._is_begun = bool(board.progress.tasks)
+            for line in snapshot(board) if self._is_begun or not self._has_said else ():
                 self._echo(text_of(line))
+            self._has_said = True
             return
         at = f"{clock(board.at_ms, 0):>6}"
         for one in news.moves:

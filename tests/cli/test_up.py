@@ -131,6 +131,7 @@ def test_a_second_ctrl_c_does_not_wait(here: Shell) -> None:
 def test_two_up_commands_of_a_project_share_the_server(here: Shell) -> None:
     with up(here) as first, up(here) as second:
         assert first.server_pid == second.server_pid
+        assert (first.told["others"], second.told["others"]) == ([], [first.process.pid])
         assert first.stop().code == 0
         assert not is_gone(second.server_pid)
         assert second.handle() == 1
