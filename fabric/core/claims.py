@@ -304,6 +304,14 @@ def coordinators(contested: list[str], rules: Rules) -> list[str]:
     return list(found)
 
 
+def take_trial(event: SignalEvent, payload: ConflictDetected) -> bool:
+    """Keep what git has made of two copies of the files; False if this conflict is another one."""
+    is_trial = payload.kind == divergence.MERGE and bool(payload.copies)
+    if is_trial:
+        divergence.tried(event, payload, coordinators(payload.resources, event.rules))
+    return is_trial
+
+
 def _waiting_of(session: SessionState, name: str) -> list[str]:
     waiting = session.waiting_claims(session.agents.records[name])
     return [claim.id for claim in waiting]

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from fabric.core import claims, contradiction, divergence
+from fabric.core import claims, contradiction
 from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.claims import Ask
 from fabric.core.copies import is_apart
@@ -81,8 +81,7 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     if payload.kind == contradiction.FINDING:
         contradiction.ask_person(event, payload)
         return
-    if payload.kind == divergence.MERGE and payload.copies:
-        divergence.tried(event, payload, claims.coordinators(payload.resources, event.rules))
+    if claims.take_trial(event, payload):
         return
     session = event.session
     ask = claims.ask_of(payload.resources or [f"conflict-{session.log}"], [], event.rules)

@@ -7,10 +7,9 @@ from msgspec.structs import replace
 from fabric.core.agent_status import is_at_work
 from fabric.core.copies import is_in_copy, to_merge
 from fabric.core.directive import Notice
-from fabric.core.event import Event, SignalEvent
+from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import LIST_ITEMS_MAX
 from fabric.core.record import ClaimRecord, ClaimState, TriedRecord, WrittenRecord
-from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected
 
 #: Kind of the conflict.
@@ -63,9 +62,12 @@ def _tell(event: Event, conflict: ConflictDetected, told: list[str]) -> None:
 def tried(event: SignalEvent, payload: ConflictDetected, told: list[str]) -> None:
     """Keep what git has made of two copies, and tell their agents of what it cannot merge.
 
-    What is still being written there is left out: whoever gives it back looks again.
+    What is still being written there is left out: whoever gives it back looks again. Raises
+    RefusedError unless there are two copies.
     """
     session, table = event.session, event.session.written
+    if len({*payload.copies}) != 2:
+        raise RefusedError("COPIES", f"{len(payload.copies)} `copies` in place of two")
     pair, seen = sorted(payload.copies), min(payload.seen, session.log)
     agents: dict[str, None] = {}
     new: list[str] = []
@@ -76,7 +78,7 @@ def tried(event: SignalEvent, payload: ConflictDetected, told: list[str]) -> Non
         if record is None or known is None or not known.copies.keys() >= {*pair}:
             continue
         before = next((one for one in record.tried if one.copies == pair), TriedRecord(pair, 0))
-        if seen < max(known.log, before.log) or _is_being_written(session, resource, pair):
+        if seen < max(known.log, before.log) or _is_being_written(event, resource, pair):
             continue
         others = [one for one in record.tried if one.copies != pair]
         others.append(TriedRecord(pair, seen, conflicts))
@@ -89,8 +91,8 @@ def tried(event: SignalEvent, payload: ConflictDetected, told: list[str]) -> Non
         _tell(event, found, told)
 
 
-def _is_being_written(session: SessionState, resource: str, pair: list[str]) -> bool:
-    order, known = session.order, session.claims.records
+def _is_being_written(event: Event, resource: str, pair: list[str]) -> bool:
+    order, known = event.session.order, event.session.claims.records
     return any(
         known[holder].copy in pair and other in known[holder].writes
         for other in order.overlapping(resource)

@@ -313,9 +313,8 @@ class DependencyResolved(Struct, frozen=True):
 class ConflictDetected(Struct, frozen=True, omit_defaults=True):
     """A write collision is imminent; or, of kind `finding`, two statements contradict each other.
 
-    Then `part` is the synthesis's name of what they are about; `values` has the statements. Of kind
-    `merge`, with two `copies` of the files: git cannot merge their `resources`, and can merge
-    `clean`; it has looked when the log had the number `seen`.
+    Then `part` is the synthesis's name of what they are about; `values` has the statements. Kind
+    `merge`: git cannot merge `resources` of two `copies`, but `clean`; as of log `seen`.
     """
 
     resources: Names = []
@@ -326,10 +325,6 @@ class ConflictDetected(Struct, frozen=True, omit_defaults=True):
     copies: Names = []
     clean: Names = []
     seen: Count = 0
-
-    def __post_init__(self) -> None:
-        if self.copies and (len(self.copies) != 2 or len({*self.copies}) != 2):
-            raise ValueError("two `copies` of the files, or none")
 
 
 class IntegrationRequired(Struct, frozen=True, omit_defaults=True):
@@ -350,9 +345,8 @@ class EarlyCompletion(Struct, frozen=True):
 class Escalate(Struct, frozen=True, omit_defaults=True):
     """A question that needs a person, or the agent that `to` names.
 
-    Its id is the `id` that the asker gives it, otherwise its log id. The asker waits for the
-    answer, unless `wait` is false. After `deadline_ms` the answer is `default`; without a default
-    nobody waits for the answer any longer.
+    Its id is the `id` that the asker gives it, otherwise its log id. The asker waits, unless `wait`
+    is false. After `deadline_ms` the answer is `default`; without one nobody waits any longer.
     """
 
     question: str
@@ -372,8 +366,7 @@ class Escalate(Struct, frozen=True, omit_defaults=True):
 class Heartbeat(Struct, frozen=True):
     """The agent is alive; sent only when it has sent nothing else.
 
-    `expect_ms` announces a silence: nothing else need be heard for so long. It holds until it has
-    passed, or until the agent's next signal other than HEARTBEAT.
+    `expect_ms` announces a silence. It holds so long, or until its next signal of another type.
     """
 
     expect_ms: Milliseconds | None = None
