@@ -15,6 +15,7 @@ import json
 import marshal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, cast
@@ -34,8 +35,9 @@ from workers.lease import HeldLease
 from workers.loop import Loop
 from workers.orchestrator import Orchestrator
 
-#: Workloads: those of `relay`, and PROGRESS and the like that come one at a time.
-NAMES = (*workload.NAMES, "alone")
+#: Workloads: those of `relay`; `mix` one signal at a time; and PROGRESS of as many sessions as a
+#: batch has signals, of which a quarter begins its session.
+NAMES = (*workload.NAMES, "alone", "spread")
 
 #: Server time of the first signal; the others follow at a distance of one ms.
 START_MS = 1_700_000_000_000
@@ -105,7 +107,7 @@ class _Server:
         if b"HMGET" in head:
             fields = int(request[1 : request.index(b"\r")]) - 2
             return b"*%d\r\n" % fields + b"$-1\r\n" * fields
-        return b"*0\r\n"
+        return b"*0\r\n" * max(1, request.count(b"HGETALL"))
 
 
 class _Store(RedisStore):
@@ -128,10 +130,24 @@ class _StillLoop(asyncio.SelectorEventLoop):
 def batches(name: str, signals: int) -> list[bytes]:
     """Return the replies to the reads of a workload: apart, so that making them is not measured."""
     each = 1 if name == "alone" else Settings().batch_signals_max
-    entries = enumerate(workload.entries("mix" if name == "alone" else name, signals))
+    sent = _spread(signals) if name == "spread" else _entries(name, signals)
+    entries = enumerate(sent)
     pairs = [[f"{START_MS + at}-0", list(fields)] for at, fields in entries]
     parts = (pairs[at : at + each] for at in range(0, signals, each))
     return [_encoded([[KEYS.signals, part]]) for part in parts]
+
+
+def _entries(name: str, signals: int) -> Iterator[tuple[bytes, ...]]:
+    return workload.entries("mix" if name == "alone" else name, signals)
+
+
+def _spread(signals: int) -> Iterator[tuple[bytes, ...]]:
+    sessions = signals // 4
+    for number in range(signals):
+        seq, session = divmod(number, sessions)
+        payload = workload.progress(number, 25 * seq)
+        entry = workload.entry(0, "PROGRESS", 1 + seq, payload)
+        yield (b"session", b"session-%d" % session, *entry[2:])
 
 
 def _encoded(value: Any) -> bytes:

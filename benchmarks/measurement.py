@@ -149,4 +149,5 @@ def scripts(connection: Connection, commits: int) -> tuple[float | None, float |
         reverse=True,
     )
     rank = commits // 100
-    return (times[0] if times else None, times[rank] if 0 < rank < len(times) else None)
+    # Of fewer than a hundred commits, the longest.
+    return (times[0] if times else None, times[rank] if rank < len(times) else None)

@@ -83,6 +83,14 @@ def resolved(number: int, dependency: int, location: str) -> str:
     )
 
 
+def progress(position: int, percent: int, checkpoint: str = _CHECKPOINTS[0]) -> str:
+    """Return the payload of a PROGRESS."""
+    return (
+        f'{{"percent":{percent},"checkpoint":"{checkpoint}",'
+        f'"detail":"file {position:08d} read, nothing new in it, on to the next"}}'
+    )
+
+
 def entries(name: str, count: int) -> Iterator[tuple[bytes, ...]]:
     """Yield a workload's entries in order."""
     chance = random.Random(_SEED)
@@ -106,10 +114,7 @@ def _payload(number: int, kind: str, position: int, checkpoint: str) -> str:
             f'{{"task":"review-{number:02d}","task_type":"Code Review","reads":["src/{number}"]}}'
         )
     if kind == "PROGRESS":
-        return (
-            f'{{"percent":{position // SIGNALS_PER_PERCENT % 100},"checkpoint":"{checkpoint}",'
-            f'"detail":"file {position:08d} read, nothing new in it, on to the next"}}'
-        )
+        return progress(position, position // SIGNALS_PER_PERCENT % 100, checkpoint)
     if kind == "PARTIAL_RESULT":
         return (
             f'{{"partial":{{"findings":[{{"key":"src/file-{position:08d}.py",'

@@ -27,7 +27,6 @@ from fabric.store.keys import (
     Partition,
     SessionKeys,
 )
-from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
 from fabric.store.value import whole_number
@@ -38,6 +37,7 @@ from workers import hook, purge, retention
 from workers.census import Census
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler
+from workers.session_cache import SessionCache
 
 logger = logging.getLogger("fabric.orchestrator")
 
@@ -78,15 +78,16 @@ class Orchestrator(Handler):
         #: The rules as a session's log states them, and the digest that a session keeps of them.
         self._rules_document = record.rules_document(rules)
         self._digest = record.rules_digest(self._rules_document)
-        self._cached_max = settings.sessions_cached_max
         self._census = Census(store, partition, rules)
         self._retention = retention.Retention(store, partition, rules)
         #: New sessions begin above these; what the lease has of them. None: not read yet.
         self._floors = dict.fromkeys(FLOORS, 0)
         self._stored_floors: dict[str, int] | None = None
         self._token_epoch = 0
-        #: Sessions in memory, the least recently used first; those that this batch changes.
-        self._sessions: dict[str, StoredSession] = {}
+        self._sessions = SessionCache(
+            store, partition, settings.sessions_cached_max, self._quarantined, self._suspects
+        )
+        #: Those that this batch changes.
         self._touched: dict[str, StoredSession] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
@@ -138,26 +139,7 @@ class Orchestrator(Handler):
             *floors, self._token_epoch = (whole_number(one) or 0 for one in found)
             self._stored_floors = dict(zip(FLOORS, floors, strict=True))
             self._raise_floors(*floors)
-        for name in needed:
-            stored = self._sessions.pop(name, None)
-            if stored is None and name not in self._quarantined:
-                keys = self._names.session(name)
-                stored = state.restore(keys, await self._store.hashes(state.hashes(keys)))
-                if name in self._suspects and not await self._is_whole(stored):
-                    stored = None
-            if stored is not None:
-                self._sessions[name] = stored
-        while len(self._sessions) > max(self._cached_max, len(needed)):
-            del self._sessions[next(iter(self._sessions))]
-
-    async def _is_whole(self, stored: StoredSession) -> bool:
-        """Whether a session of which somebody has deleted a key is there, or is gone, whole."""
-        name, keys = stored.state.name, stored.keys
-        self._suspects.discard(name)
-        if not stored.is_stored or await self._store.entries(keys.log, b"-", b"+", 1):
-            return True
-        self._quarantined.add(name, str(TamperedError(keys.log, NOTHING, "stream")))
-        return False
+        await self._sessions.load(needed)
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         batch = self._begin()
@@ -181,10 +163,10 @@ class Orchestrator(Handler):
             for name, stored in touched.items():
                 stored.save(batch)
                 scores += (stored.state.clock_ms, name)
+                self._retention.active[name] = stored.state.log
                 if stored.state.is_purging:
                     self._raise_floors(*purge.handed_out(stored.state))
             batch.write("ZADD", self._names.sessions, scores)
-            self._retention.active.update(dict.fromkeys(touched))
         if not self._retention.is_set:
             self._retention.is_set = True
             self._set_timer(batch, retention.TIMER, self._retention.due_ms(now_ms))

@@ -7,8 +7,8 @@ worker looks at
 - the least recent sessions: those that have ended are marked as being deleted, and `purge.py` does
   the rest. All that may go are marked, some in each step, until so many are on their way out that
   the next look comes sooner. So no speed at which runs end is above that at which they go.
-- each session in which something happened since the last look: messages that their agents have
-  read, and inboxes that have grown too large, are cut. The log never is.
+- the sessions in which something happened since the last look, many at a time: messages that their
+  agents have read, and inboxes that have grown too large, are cut. The log never is.
 
 Each commit does one of these steps, so that signals wait for no more than that. What was cut of a
 session is in its `meta`: `cut_read` is the number of the event before which read messages are gone,
@@ -28,14 +28,18 @@ from fabric.core.rules import Rules
 from fabric.core.run import at_work
 from fabric.core.session import SessionState
 from fabric.core.task import TaskStatus
-from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.errors import TamperedError
+from fabric.store.keys import ORCHESTRATORS, Partition
 from fabric.store.port import Batch, Entry, WorkerStore
-from fabric.store.value import parse_cursor, parse_id
+from fabric.store.value import parse_cursor, parse_id, whole_number
 from fabric.wire.stored import text
 from workers.handler import DueTimer
 
 #: The timer, as a session without a name has it: no session is called so.
 TIMER = ":retention"
+
+#: Sessions that one step looks at: they are read at once, in some milliseconds.
+LOOKED_MAX = 100
 
 #: Inboxes that one commit cuts: each costs the server some microseconds, and what it frees.
 CUTS_MAX = 200
@@ -114,12 +118,12 @@ class Retention:
     store: WorkerStore
     names: Partition
     rules: Rules
-    #: Sessions with an event since the last look.
-    active: dict[str, None] = field(default_factory=dict)
+    #: Sessions with an event since the last look → the number of the last one.
+    active: dict[str, int] = field(default_factory=dict)
     #: Stream → what was appended since it was measured last: `ENTRY` and its bytes for each.
     grown: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     #: What is left of this look.
-    _sessions: deque[str] = field(default_factory=deque)
+    _sessions: deque[tuple[str, int]] = field(default_factory=deque)
     _walks: deque[Walk] = field(default_factory=deque)
     _inboxes: deque[tuple[str, str, bytes]] = field(default_factory=deque)
     _is_looking: bool = False
@@ -156,7 +160,7 @@ class Retention:
         elif self._walks:
             await self._measure(timer)
         elif self._sessions:
-            await self._look_at(self._sessions.popleft(), timer)
+            await self._look_at(timer)
         left = self._is_clearing or self._inboxes or self._walks or self._sessions
         timer.is_over, self._is_looking = not left, bool(left)
         return timer
@@ -167,9 +171,12 @@ class Retention:
             # The synthesizer writes some of them, and an earlier worker has written others.
             self.grown[self.names.dead] = self.rules.dead_bytes
         self._looks += 1
-        self._sessions.extend(self.active)
+        # Nothing can go yet of a session with few events: of many small ones, none costs a look.
+        least = min(self.rules.read_events, self.rules.revisions_max)
+        self._sessions.extend(one for one in self.active.items() if one[1] > least)
         self.active = {}
-        self._cut = {name: cut for name, cut in self._cut.items() if name in self._sessions}
+        cut = self._cut
+        self._cut = {name: cut[name] for name, _ in self._sessions if name in cut}
         for key, growth in list(self.grown.items()):
             entries_max, bytes_max = self.rules.inbox_max, self.rules.inbox_bytes
             if key == self.names.dead:
@@ -189,37 +196,53 @@ class Retention:
         if await self.store.entries(key, b"-", b"(" + first, 1):
             timer.cuts[""] = [(key, first)]
 
-    async def _look_at(self, session: str, timer: RetentionTimer) -> None:
-        """Find the messages of a session that their agents have read."""
-        keys = self.names.session(session)
-        (cursors,) = await self.store.hashes([keys.cursors])
-        done = self._cut.setdefault(session, {})
-        log, first = await self._numbers(keys)
+    async def _look_at(self, timer: RetentionTimer) -> None:
+        """Find the messages that their agents have read, in some more sessions."""
+        looked = [self._sessions.popleft() for _ in range(min(LOOKED_MAX, len(self._sessions)))]
+        keys = [self.names.session(name) for name, _ in looked]
+        try:
+            found = await self.store.hashes(
+                [key for one in keys for key in (one.meta, one.cursors)]
+            )
+            firsts = {
+                own.name: await self.store.entries(own.revisions, b"-", b"+", 1)
+                for own, (_, log) in zip(keys, looked, strict=True)
+                if log > self.rules.revisions_max
+            }
+        except TamperedError as error:
+            # That session is left out; all the others are looked at again.
+            spoilt = self.names.session_of(error.key)
+            self._sessions.extend(one for one in looked if one[0] != spoilt)
+            raise
+        for own, meta, cursors in zip(keys, found[::2], found[1::2], strict=True):
+            self._find_read(own.name, meta, cursors, timer)
+            if (first := _number(firsts.get(own.name, []))) > 1:
+                timer.notes.setdefault(own.name, []).extend(("cut_revisions", first))
+
+    def _find_read(
+        self,
+        session: str,
+        meta: dict[bytes, bytes],
+        cursors: dict[bytes, bytes],
+        timer: RetentionTimer,
+    ) -> None:
+        done, found = self._cut.setdefault(session, {}), len(self._inboxes)
+        log = whole_number(meta.get(b"log", b"0")) or 0
         before = max(0, log - self.rules.read_events)
         for name, stored in cursors.items():
             agent = name.decode("utf-8", "replace")
             upto = min(parse_cursor(stored)[0], b"%d-0" % before, key=parse_id)
             if parse_id(upto) > parse_id(done.get(agent, b"0-0")):
                 self._inboxes.append((session, agent, upto))
-        if self._inboxes and before:
+        if len(self._inboxes) > found:
             timer.notes[session] = ["cut_read", before]
-        if first > 1:
-            timer.notes.setdefault(session, []).extend(("cut_revisions", first))
-
-    async def _numbers(self, keys: SessionKeys) -> tuple[int, int]:
-        """Return the number of the last event, and that of the first revision that is there."""
-        newest = await self.store.entries(keys.log, b"-", b"+", 1, newest_first=True)
-        oldest = await self.store.entries(keys.revisions, b"-", b"+", 1)
-        return _number(newest), _number(oldest)
 
     def _cut_inboxes(self, timer: RetentionTimer) -> None:
-        session = self._inboxes[0][0]
-        keys = self.names.session(session)
-        cuts = timer.cuts[session] = []
-        while self._inboxes and self._inboxes[0][0] == session and len(cuts) < CUTS_MAX:
-            _, agent, upto = self._inboxes.popleft()
+        for _ in range(min(CUTS_MAX, len(self._inboxes))):
+            session, agent, upto = self._inboxes.popleft()
             self._cut.setdefault(session, {})[agent] = upto
-            cuts.append((keys.inbox(agent), upto))
+            inbox = self.names.session(session).inbox(agent)
+            timer.cuts.setdefault(session, []).append((inbox, upto))
 
     async def _measure(self, timer: RetentionTimer) -> None:
         """Measure one more page of a stream; cut what is beyond its bounds."""
@@ -275,7 +298,7 @@ class Retention:
 
     def forget(self) -> None:
         """Discard what is under way: the next look begins anew."""
-        self.active.update(dict.fromkeys(self._sessions))
+        self.active = dict(self._sessions) | self.active
         self._sessions.clear()
         self._walks.clear()
         self._inboxes.clear()

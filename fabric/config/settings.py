@@ -114,8 +114,9 @@ class Settings:
     sessions_cached_max: Annotated[
         int,
         Number("sessions", 1),
-        "Sessions that a worker keeps in memory; others are read again when they next speak.",
-    ] = 1_000
+        "Sessions of a partition that a worker keeps in memory, some 15 KB for a small one; others "
+        "are read again when they next speak.",
+    ] = 10_000
     ingress_max: Annotated[
         int,
         Number("signals", 1),

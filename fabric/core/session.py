@@ -46,6 +46,10 @@ def reserved(most: int) -> str:
     )
 
 
+#: Of all tables whose records are there for nobody: a session has five, and a worker thousands.
+_NOBODYS: Counter[str] = Counter()
+
+
 @dataclass(slots=True, eq=False)
 class Table(Generic[R]):
     """Records of one kind by name, remembering which were changed or dropped.
@@ -56,7 +60,7 @@ class Table(Generic[R]):
     records: dict[str, R] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     owner: Callable[[R], str] | None = None
-    owned: Counter[str] = field(default_factory=Counter)
+    owned: Counter[str] = field(default_factory=lambda: _NOBODYS)
     _owners: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -84,7 +88,7 @@ class Table(Generic[R]):
 
     def count_by(self, owner: Callable[[R], str]) -> None:
         """Count the records by their owners from here on."""
-        self.owner = owner
+        self.owner, self.owned = owner, Counter()
         for name, value in self.records.items():
             self._own(name, owner(value))
 

@@ -7,7 +7,7 @@ the primary that sentinels name, or to the nodes of a cluster.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -31,6 +31,10 @@ CONFIRMS: Final = "confirms"
 BEATS: Final = "beats"
 #: Purpose of the channels for reading on from a place in streams.
 FOLLOWS: Final = "follows"
+
+#: Keys read with one request: the hashes of ten sessions. More save little, and the replies to all
+#: of them wait in the server's memory at once.
+KEYS_AT_ONCE: Final = 100
 
 T = TypeVar("T")
 
@@ -141,6 +145,26 @@ class Channels:
     async def _ask(self, expected: str, key: str, *command: Any) -> Any:
         """Send a command about a key of a type. Raises TamperedError if it is of another type."""
         return await self._typed(expected, [key], self._channel(at=key).call(*command))
+
+    async def _ask_each(self, expected: str, keys: Sequence[str], command: str) -> list[Any]:
+        """Send a reading command about each key, of one type and one slot; many at a time.
+
+        Raises as `_ask` does.
+        """
+        found: list[Any] = []
+        for first in range(0, len(keys), KEYS_AT_ONCE):
+            part = keys[first : first + KEYS_AT_ONCE]
+            channel = self._channel(at=part[0])
+            if isinstance(channel, _UndetectedChannel):
+                await self._router.detect()
+                channel = self._channel(at=part[0])
+            assert isinstance(channel, Channel), "the kind of server is known"
+            replies = await channel.call_all([(command, key) for key in part])
+            for key, reply in zip(part, replies, strict=True):
+                # Once more by itself: it is then redirected, or its error names the key.
+                is_error = isinstance(reply, RedisError)
+                found.append(await self._ask(expected, key, command, key) if is_error else reply)
+        return found
 
     async def _typed(self, expected: str, keys: Iterable[str], call: Awaitable[T]) -> T:
         """Await a call on keys of one type. Raises TamperedError, naming a key of another type.

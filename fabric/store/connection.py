@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -200,6 +201,25 @@ class Channel:
                     raise
         assert redirection is not None
         raise UnavailableError(f"server: slot {redirection.slot_id} is moving to another node")
+
+    async def call_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send several commands at once, and return their replies; an error is one like others.
+
+        Raises as `call` does when the connection breaks. What was refused or redirected is for the
+        caller to send again: use it for reads only.
+        """
+        packed = b"".join(map(hiredis.pack_command, commands))
+        async with self._turn:
+            sent = False
+            try:
+                exchange = self._ready() or await self._open()
+                sent = True
+                return await exchange.request(packed, REPLY_MS_MAX / 1000, len(commands))
+            except (TimeoutError, exceptions.RedisError, OSError) as error:
+                raise await self._failure(error, sent=sent) from None
+            except BaseException:
+                await self.drop()
+                raise
 
     async def drop(self) -> None:
         """Close the connection; a reply that is due on it is lost."""

@@ -236,7 +236,7 @@ class _Store(Protocol):
         """
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """Return whole hashes, empty where there is none. Raises TamperedError."""
+        """Return whole hashes of one partition, empty where there is none. Raises TamperedError."""
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """Return some fields of a hash. Raises TamperedError."""

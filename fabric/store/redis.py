@@ -223,7 +223,7 @@ class RedisStore(Channels):
         return found[0][1] if found else []
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        return [fields_of(await self._ask("hash", key, "HGETALL", key)) for key in keys]
+        return [fields_of(flat) for flat in await self._ask_each("hash", keys, "HGETALL")]
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         within = value.member_range(prefix.encode(), after.encode())

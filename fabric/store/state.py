@@ -84,7 +84,8 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
             fields[name] = number
     fields["closed_by"] = meta.get(b"closed_by", b"").decode("utf-8", "replace")
     for (table, kind), records in zip(_TABLES.items(), stored_tables, strict=True):
-        fields[table] = Table(_records(getattr(keys, table), records, kind))
+        if records:
+            fields[table] = Table(_records(getattr(keys, table), records, kind))
     if not meta and any(stored_tables):
         raise TamperedError(keys.meta, "none, beside other keys of the session", "hash")
     return StoredSession(keys, SessionState(name=keys.name, **fields), is_written=True)

@@ -13,7 +13,7 @@ from fabric.errors import (
     UnreachableError,
 )
 from fabric.store.cluster import slot
-from fabric.store.keys import Namespace
+from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.port import Batch
 from fabric.store.redis import RedisStore
 from tests.store.backend import commit, hold, note
@@ -30,6 +30,7 @@ LONG_READ_MS = 25_000
 
 NAMES = Namespace().partition(0)
 LOG = NAMES.session("s").log
+LEASE, NOTHING = NAMES.lease(ORCHESTRATORS), NAMES.session("none").meta
 SLOT = slot(LOG)
 
 
@@ -111,6 +112,7 @@ async def test_a_request_follows_its_slot(cluster: Cluster) -> None:
             cluster.move_slots([SLOT], here, there)
             await emit(store, 2 + version)
             await commit(store, lease, note(LOG), version=2 * version + 1)
+            assert [len(one) > 3 for one in await store.hashes([LEASE, NOTHING])] == [True, False]
         assert await emitted(store) == [1, 2, 3]
         assert await store.length(LOG) == 4
 
@@ -153,6 +155,7 @@ async def test_a_slot_that_is_moving(cluster: Cluster) -> None:
         with cluster.moving(SLOT, source, target) as move:
             await emit(store, 2)  # still on the old node
             move.take(NAMES.signals)
+            assert [len(one) > 3 for one in await store.hashes([LEASE, NOTHING])] == [True, False]
             await emit(store, 3)  # ASK
             assert await emitted(store) == [1, 2, 3]
             batch = Batch()

@@ -7,6 +7,7 @@ import pytest
 
 from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX, INCARNATIONS_SKIPPED_MAX
 from fabric.errors import CallerError, ExhaustedError, OverloadedError, TamperedError
+from fabric.store.channels import KEYS_AT_ONCE
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.store.port import BEGINNING
 from tests.store.backend import (
@@ -223,6 +224,16 @@ async def test_hashes_come_whole_and_in_the_requested_order(backend: Backend) ->
         {b"A": b"\xff", "\u00e9".encode(): b""},
     ]
     assert await store.fields(KEYS.agents, ["\u00e9", "B", "A"]) == [b"", None, b"\xff"]
+
+
+async def test_many_hashes_come_in_the_requested_order(backend: Backend) -> None:
+    store = backend.open()
+    keys = [NAMES.session(f"s{number}").agents for number in range(2 * KEYS_AT_ONCE + 1)]
+    for number, key in enumerate(keys[::2]):
+        await backend.set_field(key, "A", b"%d" % number)
+    found = await store.hashes(keys)
+    assert found[::2] == [{b"A": b"%d" % number} for number in range(KEYS_AT_ONCE + 1)]
+    assert found[1::2] == [{}] * KEYS_AT_ONCE
 
 
 async def test_an_error_names_the_key_that_is_no_hash(backend: Backend) -> None:

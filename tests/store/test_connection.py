@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from redis.asyncio.connection import ConnectionPool
@@ -56,6 +57,47 @@ async def test_a_connection_that_the_server_closed_is_opened_again(server: Runni
     assert await channel.call("CLIENT", "ID") != own
     await channel.drop()
     await other.drop()
+    await served.pool.disconnect()
+
+
+async def test_several_commands_are_one_request(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[bytes] = []
+    send = Exchange.request
+
+    async def request(exchange: Exchange, packed: bytes, *limits: Any) -> list[Any]:
+        requests.append(packed)
+        return await send(exchange, packed, *limits)
+
+    monkeypatch.setattr(Exchange, "request", request)
+    served = way(server)
+    channel = Channel(served)
+    replies = await channel.call_all([("SET", "x", 1), ("HGETALL", "x"), ("GET", "x")])
+    assert (replies[0], replies[2], len(requests)) == (b"OK", b"1", 1)
+    assert isinstance(replies[1], RedisError), "an error is a reply like others"
+    await channel.call("DEL", "x")
+    await channel.drop()
+    await served.pool.disconnect()
+
+
+async def test_requests_at_once_end_with_the_connection(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = way(server)
+    channel = Channel(served)
+    monkeypatch.setattr(connection, "REPLY_MS_MAX", 50)
+    with pytest.raises(UnreachableError, match="no reply within 50 ms"):
+        await channel.call_all([("PING",), ("BLPOP", "no-such-list", 0.2)])
+    monkeypatch.undo()
+    assert await channel.call_all([("ECHO", "a"), ("ECHO", "b")]) == [b"a", b"b"]
+    waiting = asyncio.create_task(channel.call_all([("BLPOP", "no-such-list", 0.2)]))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await channel.call("PING") == b"PONG"
+    await channel.drop()
     await served.pool.disconnect()
 
 

@@ -164,6 +164,29 @@ async def test_what_was_marked_in_a_commit_that_failed_is_marked_again() -> None
             look.forget()
 
 
+@pytest.mark.parametrize(("read_events", "steps_max"), [(1_000, 3), (0, 7)])
+async def test_a_look_takes_few_steps_however_many_sessions_there_are(
+    read_events: int, steps_max: int
+) -> None:
+    """Each step is a commit between two batches of signals."""
+    rules = Rules(read_events=read_events)
+    async with running(rules) as fabric:
+        look = retention.Retention(fabric.memory, Namespace().partition(0), rules)
+        await many(fabric, 200)
+        for number in range(200):
+            keys = fabric.session(f"s{number}").keys
+            await fabric.store.set_cursor(keys.cursors, "A", b"2-1 0-0")
+        now_ms, cut = await fabric.store.now_ms(), 0
+        for _ in range(2):
+            look.active = {f"s{number}": 3 for number in range(200)}
+            steps, is_over = 0, False
+            while not is_over:
+                step = await look.prepare(b":retention", now_ms)
+                steps, cut, is_over = steps + 1, cut + len(step.cuts), step.is_over
+            assert steps <= steps_max
+        assert cut == (0 if read_events else 200)
+
+
 async def test_messages_that_were_read_go_and_the_last_one_stays() -> None:
     async with running(Rules(read_events=10)) as fabric:
         async with fabric.agent("A", produces=["x"]), fabric.agent("B") as b:

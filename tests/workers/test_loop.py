@@ -6,6 +6,7 @@ from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch
 from fabric.store.read_size import COUNT_FIRST
+from fabric.store.state import hashes
 from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, now_ms, working
 from workers.handler import COMMIT_BYTES_MAX
@@ -84,6 +85,22 @@ async def test_sessions_that_do_not_fit_in_memory_are_read_again() -> None:
                 await eventually(store.is_settled, "one is through")
     for name in ("a", "b", "c"):
         assert store.log(name) == [f"{n}-0 PROGRESS" for n in (1, 2, 3, 4)]
+
+
+async def test_all_sessions_of_a_batch_are_read_at_once() -> None:
+    store = TroubledStore()
+    for number in range(COUNT_FIRST):
+        await progress(store, 1, session=f"s{number}")
+    async with working(store, sessions_cached_max=3):
+        await eventually(store.is_settled, "all are through")
+        assert store.hashes_read == [COUNT_FIRST * len(hashes(PARTITION.session("s")))]
+        # Those used last are kept.
+        await progress(store, 1, session=f"s{COUNT_FIRST - 1}")
+        await eventually(store.is_settled, "one is through")
+        assert len(store.hashes_read) == 1
+        await progress(store, 1, session="s0")
+        await eventually(store.is_settled, "another one is through")
+        assert len(store.hashes_read) == 2
 
 
 async def test_timers_fire() -> None:

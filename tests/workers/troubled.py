@@ -54,6 +54,8 @@ class TroubledStore(MemoryStore):
         #: How many fields of hashes were read, and how often the due timers.
         self.asked = 0
         self.looks = 0
+        #: For each read of whole hashes: how many.
+        self.hashes_read: list[int] = []
 
     def trouble(self, call: str, error: Exception, *, is_done: bool = False) -> None:
         """Make the next such call fail. With `is_done` it takes effect, and its reply is lost."""
@@ -76,6 +78,7 @@ class TroubledStore(MemoryStore):
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         self._next("hashes", is_done=False)
+        self.hashes_read.append(len(keys))
         return await super().hashes(keys)
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
