@@ -299,7 +299,7 @@ def question_lines(
     subject = ": ".join(filter(None, (question.subject, question.about)))
     lines = [plain(f"{id_}  in {session}, {asked}" + (f" ({subject})" if subject else ""))]
     lines += [f"  {line}" for line in _cut(question.question)]
-    lines += _named_lines(named, place)
+    lines += _named_lines(named, question.question, place)
     options = "\n".join(map(plain, question.options))
     parts = {"asked of": [plain(question.to)], "options": _cut(options)}
     if (
@@ -337,15 +337,17 @@ def question_lines(
     return lines
 
 
-def _named_lines(named: Mapping[str, record.EscalationRecord], place: list[str]) -> list[str]:
-    """Return what a digest names: each question, and the command that answers it."""
+def _named_lines(
+    named: Mapping[str, record.EscalationRecord], said: str, place: list[str]
+) -> list[str]:
+    """Return what a digest names: each question, unless it is `said`, and how to answer it."""
     lines = []
     for id_ in sorted(named)[:LINES_SHOWN]:
         asked = named[id_]
         dashed = ["--"] if id_.startswith("-") else []
         answers = " | ".join(map(shlex.quote, asked.options))
         command = f"fabric decide {shlex.join([*place, *dashed, id_])} {answers}"
-        lines += [f"  - {line}" for line in _cut(asked.question)[:1]]
+        lines += [f"  - {line}" for line in _cut(asked.question)[:1] if asked.question != said]
         lines.append(f"    {plain(command)}")
     more = len(named) - LINES_SHOWN
     return [*lines, f"  … {more} more (--all)"] if more > 0 else lines

@@ -87,6 +87,9 @@ _SYNTHESIZERS = frozenset(
 #: Envelope fields that are kept and never used.
 _RARE = frozenset({b"at", b"trace", b"sig"})
 
+#: What every delta of a result begins with; see `core/synthesis/delta.py`.
+_DELTA = b'"$'
+
 #: Reads the whole payload, to make sure that every other JSON reader can.
 _decode_any = msgspec.json.Decoder().decode
 
@@ -147,6 +150,8 @@ def _signal(
         raise signal_error.payload_error(kind, raw, error) from None
     if not is_logged and not stray.isdisjoint(whole):
         signal_error.check_results(whole, is_giving=kind in GIVING)
+    if _DELTA in raw and kind in GIVING and not is_logged:
+        signal_error.check_deltas(whole)
     if emitter in _RESERVED:
         is_numbered = seq or incarnation
         if emitter != _SYNTHESIZER or kind not in _SYNTHESIZERS or is_numbered:

@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from fabric.core.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX
 from fabric.core.signal import EXTENSIONS, PAYLOADS, SignalType
+from fabric.core.synthesis import delta
 from fabric.errors import SignalError
 
 #: Characters of a refused value, or of a field's name, that a message repeats to recognise it.
@@ -191,6 +192,30 @@ def check_results(payload: Mapping[str, Any], *, is_giving: bool) -> None:
     if payload.get("result") is not None:
         only = "nothing beside `partial`: one signal gives one of the two"
         raise wrong("VALUE", "result", payload["result"], only)
+
+
+def check_deltas(payload: Mapping[str, Any]) -> None:
+    """Refuse deltas that are given what they cannot take: no synthesis could fold them.
+
+    Raises SignalError.
+    """
+    for field in ("partial", "result"):
+        members = payload.get(field)
+        for name, value in members.items() if isinstance(members, Mapping) else ():
+            if name != "findings":
+                _check_delta(f"{field}.{name}", value)
+
+
+def _check_delta(path: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        return
+    try:
+        if delta.operators(value):
+            return
+    except ValueError as error:
+        raise wrong("VALUE", path, value, f"a change that can be made: {error}") from None
+    for name, one in value.items():
+        _check_delta(f"{path}.{name}", one)
 
 
 def decode_text(field: str, value: bytes) -> str:

@@ -258,7 +258,8 @@ def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
             if event.is_whole:
                 view.clear()  # what it leaves out is withdrawn
             for part, (value, keys, is_withdrawn) in said.items():
-                for other in [one for one in view if excludes(part, one)]:
+                # To take an item back says nothing about what is around it.
+                for other in [one for one in view if not is_withdrawn and excludes(part, one)]:
                     del view[other]
                 view.pop(part, None)
                 if keys is not None:

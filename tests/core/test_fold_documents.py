@@ -235,3 +235,10 @@ def test_a_reducer_sees_values_by_the_agents_names() -> None:
     folding = Folding(merges=[Merge("/n", "watch")], reducers={"watch": watch})
     folding.take([entry("B", 1, {"n": "b"}), entry("C", 2, {"n": "c"}), entry("A", 3, {"n": "a"})])
     assert seen == [["a", "b", "c"]]
+
+
+def test_what_is_removed_from_an_empty_list_leaves_it() -> None:
+    folding = Folding(merges=[Merge("/*", "union")])
+    folding.say("A", {"files": []})
+    folding.say("A", {"files": {"$remove": ["a.py"]}})
+    assert folding.document()["document"]["/files"]["value"] == []

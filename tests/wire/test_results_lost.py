@@ -54,6 +54,21 @@ def test_one_signal_gives_one_of_the_two(kind: str) -> None:
     decode(entry(kind, {"partial": DOCUMENT, "result": None}))
 
 
+@pytest.mark.parametrize(
+    "delta", [{"$add": "3"}, {"$add": None}, {"$add": True}, {"$append": "x"}, {"$text": 5},
+              {"$append": ["x"], "$remove": "y"}, {"$total": [1]}],
+)  # fmt: skip
+def test_a_change_that_cannot_be_made_is_refused_by_name(delta: dict[str, Any]) -> None:
+    for field in ("partial", "result"):
+        payload = {"partial": None, field: {"findings": [], "a": [delta], "b": {"c": delta}}}
+        with pytest.raises(SignalError, match=rf"{field}\.b\.c: got .* \$\w+ takes a "):
+            decode(entry("COMPLETED", payload))
+    # Its own words, an item of a list, a log entry of before: all of it is kept.
+    for partial in ({"$add": "3"}, {"a": {"$add": "3", "unit": "s"}}, {"a": [delta]}):
+        decode(entry("PARTIAL_RESULT", {"partial": partial}))
+    decode(entry("PARTIAL_RESULT", {"partial": {"a": delta}}), is_logged=True)
+
+
 def test_the_count_of_findings_is_none() -> None:
     decode(entry("SYNTHESIZED", {"revision": 1, "findings": 3}))
 
