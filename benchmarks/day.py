@@ -2,7 +2,8 @@
 
 Ten runs at a time, 200 agents a run, 2,000 runs in 24 hours. An hour is that share of the runs, and
 the times of retention are as much shorter. Agents start, report, find something, resolve an output
-that the next one waits for, read what they are sent, and end; some signals are refused.
+that the next one waits for, read what they are sent, and end; some signals are refused. Runs go on
+beginning until the last hour is measured: at the end as at the beginning, ten are at work.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ AT_A_TIME = 10
 #: Signals sent in one request, and most that may wait: a fleet sends as fast as it is heard.
 BATCH = 100
 WAITING_MAX = 4_000
+
+#: Commands of the slow log that are shown.
+LONGEST = 5
+
+#: Keys whose memory is asked for at a time.
+PAGE = 1_000
 
 #: One hour of the day in the rules' times, ms. If the machine takes longer for an hour of runs, or
 #: less, sessions are kept for fewer hours, or more.
@@ -63,6 +70,8 @@ class Hour:
     keys: int
     used: float
     resident: float
+    #: Kind of key → how many there are, and their memory.
+    kinds: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,6 +82,15 @@ class Day:
     seconds: float = 0.0
     #: The commands that took the server longest, and how long, ms.
     longest: list[tuple[float, str]] = field(default_factory=list)
+
+    def note_slow(self, look: Connection) -> None:
+        """Take up what was slow and empty the log, which the server keeps in memory."""
+        slow = look.call("SLOWLOG", "GET", "-1")
+        look.call("SLOWLOG", "RESET")
+        for entry in slow:
+            words = b" ".join(entry[3][:4]).decode("utf-8", "replace")
+            self.longest.append((entry[2] / 1_000, words))
+        self.longest = sorted(self.longest, reverse=True)[:LONGEST]
 
     @property
     def growth(self) -> float:
@@ -94,10 +112,6 @@ def run(binary: Path, runs: int) -> Day:
             began = time.monotonic()
             asyncio.run(_play(server, (one, other), day, runs))
             day.seconds = time.monotonic() - began
-            slow = server.connect().call("SLOWLOG", "GET", "-1")
-            for entry in sorted(slow, key=lambda entry: int(entry[2]), reverse=True)[:5]:
-                words = b" ".join(entry[3][:4]).decode("utf-8", "replace")
-                day.longest.append((entry[2] / 1_000, words))
     return day
 
 
@@ -113,7 +127,16 @@ def table(day: Day) -> str:
     lines.append(
         f"\nhour {day.hours[-1].hour} beside hour 2: {day.growth:.2f}; {day.seconds:.0f} s"
     )
-    lines += [f"{took_ms:.1f} ms: {words}" for took_ms, words in day.longest]
+    lines += [
+        "",
+        "| kind of key | hour 2: keys | MB | last hour: keys | MB |",
+        "|---|---|---|---|---|",
+    ]
+    first, last = day.hours[1].kinds, day.hours[-1].kinds
+    for kind in sorted(first | last, key=lambda kind: -last.get(kind, (0, 0.0))[1]):
+        (keys, size), (later, grown) = first.get(kind, (0, 0.0)), last.get(kind, (0, 0.0))
+        lines.append(f"| {kind} | {keys:,} | {size:.2f} | {later:,} | {grown:.2f} |")
+    lines += ["", *(f"{took_ms:.1f} ms: {words}" for took_ms, words in day.longest)]
     return "\n".join(lines)
 
 
@@ -126,7 +149,7 @@ async def _play(server: Server, workers: tuple[Worker, ...], day: Day, runs: int
     begun = 0
     try:
         while ended < runs:
-            if begun < runs and len(under_way) < AT_A_TIME:
+            if len(under_way) < AT_A_TIME:
                 under_way.append(_run(begun))
                 begun += 1
             for script in list(under_way):
@@ -139,6 +162,7 @@ async def _play(server: Server, workers: tuple[Worker, ...], day: Day, runs: int
                     ended += 1
                     if ended * HOURS // runs > len(day.hours):
                         await settle(store)
+                        day.note_slow(look)
                         day.hours.append(_look(look, len(day.hours) + 1, ended, sent))
                         progress(f"hour {len(day.hours)}: {day.hours[-1].used:.0f} MB")
             for one in workers:
@@ -178,7 +202,25 @@ def _look(look: Connection, hour: int, runs: int, sent: int) -> Hour:
     )
     sessions, keys = look.call("ZCARD", "fabric:{0}:sessions"), look.call("DBSIZE")
     used, resident = (int(memory[name]) / 1e6 for name in ("used_memory", "used_memory_rss"))
-    return Hour(hour, runs, sent, sessions, keys, used, resident)
+    return Hour(hour, runs, sent, sessions, keys, used, resident, _kinds(look))
+
+
+def _kinds(look: Connection) -> dict[str, tuple[int, float]]:
+    """Return how many keys of each kind there are, and what they take, MB."""
+    found: dict[str, tuple[int, float]] = {}
+    cursor = b"0"
+    while True:
+        cursor, page = look.call("SCAN", cursor, "COUNT", PAGE)
+        for key in page:
+            look.send("MEMORY", "USAGE", key, "SAMPLES", 0)
+        for key in page:
+            size = look.receive() or 0
+            # `fabric:{0}:run-7:inbox:A3` is an inbox, `fabric:{0}:dead` is the partition's.
+            kind = key.decode().split(":")[1:4][-1]
+            keys, total = found.get(kind, (0, 0.0))
+            found[kind] = keys + 1, total + size / 1e6
+        if cursor == b"0":
+            return found
 
 
 def _run(number: int) -> Iterator[list[bytes]]:

@@ -65,9 +65,7 @@ async def prepare(
         prefixes[timer.session] = f"{keys.prefix}:" if group == ORCHESTRATORS else keys.said("")
     try:
         found = await store.named_each(partition.number, prefixes, SLICE_KEYS)
-        for timer in timers:
-            session = timer.session
-            timer.timers = await store.timers_of(partition.number, group, session)
+        due = await store.timers_of_each(partition.number, group, prefixes)
     except NotAllowedError as error:
         logger.error("partition %d: nothing can be deleted: %s", partition.number, error)
         for timer in timers:
@@ -75,6 +73,7 @@ async def prepare(
         return {timer.member: timer for timer in timers}
     for timer in timers:
         keys, named = partition.session(timer.session), found[timer.session]
+        timer.timers = due[timer.session]
         own = [] if group == ORCHESTRATORS else [keys.synthesis, keys.revisions]
         timer.is_over = len(named) < SLICE_KEYS
         # What says that it is being deleted goes last, and what says which incarnations it had.

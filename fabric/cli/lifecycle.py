@@ -11,18 +11,22 @@ from urllib.parse import quote
 
 import click
 
-from fabric.cli.connect import Target, connected, json_option, on_session, on_target
+from fabric.cli.connect import Connection, Target, connected, json_option, on_session, on_target
 from fabric.cli.output import note, print_either
 from fabric.cli.questions import person
 from fabric.client.export import export_session
 from fabric.client.run import Runs
 from fabric.core.limits import listed
+from fabric.errors import FabricError, NotAllowedError, NotFoundError
 from fabric.ops.overview import Candidate, candidates
 from fabric.view.text import counted, span, table
 from fabric.wire.task_file import FILE_BYTES_MAX, parse
 
 #: Seconds that closing and opening may take; the orchestrator needs a few ms.
 TIMEOUT_S = 10.0
+
+#: Sessions that are deleted together: a worker takes so many in one walk through its keys.
+DELETED_MAX = 100
 
 #: Unit of an age → ms.
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -168,14 +172,9 @@ async def purge(
         store = connection.store
         found = await candidates(store, connection.partitions, names, older_ms)
         now_ms = await store.now_ms()
-        for one in found if yes else ():
-            partition, keys = connection.keys(one.name)
-            if folder is not None and not one.is_open:
-                file = Path(folder, f"{quote(one.name, safe=' ')}.ndjson.gz")
-                await export_session(store, partition, keys, file)
-            emitter, session = connection.emitter(partition.number), connection.session(one.name)
-            runs = Runs(session, store, partition, emitter, by=who, timeout_s=TIMEOUT_S)
-            await runs.purge(note)
+        to = None if folder is None else Path(folder)
+        for first in range(0, len(found) if yes else 0, DELETED_MAX):
+            await _delete(connection, found[first : first + DELETED_MAX], to, who)
     rows = [
         [one.name, str(one.events), f"{span(now_ms - one.active_ms)} ago", _state(one)]
         for one in found
@@ -187,6 +186,38 @@ async def purge(
         note(f"nothing to purge: no session has ended{idle}")
     elif not yes:
         note("nothing is deleted yet: --yes deletes these")
+
+
+async def _delete(
+    connection: Connection, chosen: list[Candidate], folder: Path | None, by: str
+) -> None:
+    """Delete sessions together, each written to the folder first. Raises what the first one does.
+
+    The others are deleted all the same.
+    """
+    store, waits = connection.store, []
+    errors: list[FabricError] = []
+    for one in chosen:
+        partition, keys = connection.keys(one.name)
+        try:
+            if folder is not None and not one.is_open:
+                file = folder / f"{quote(one.name, safe=' ')}.ndjson.gz"
+                if not (await export_session(store, partition, keys, file)).is_whole:
+                    raise NotAllowedError(f"{one.name} changed while it was written: not deleted")
+            emitter, session = connection.emitter(partition.number), connection.session(one.name)
+            runs = Runs(session, store, partition, emitter, by=by, timeout_s=TIMEOUT_S)
+            waits.append(await runs.ask_purge())
+        except (NotFoundError, NotAllowedError) as error:
+            errors.append(error)
+    for wait in waits:
+        try:
+            await wait(note)
+        except NotAllowedError as error:
+            errors.append(error)
+    for other in errors[1:]:
+        note(str(other))
+    if errors:
+        raise errors[0]
 
 
 def _state(one: Candidate) -> str:

@@ -178,6 +178,8 @@ async def replay(target: Target, stop: str | None, as_json: bool) -> None:
         store: Readable
         if (read := _file(session)) is not None:
             store = read
+            if not read.is_whole:
+                note(f"{session} was written while the session changed: it may differ from its log")
             keys, session = read.keys, read.keys.name
         else:
             connection = await stack.enter_async_context(connected(target))

@@ -24,7 +24,7 @@ KEYS_MAX = 10_000_000
 
 
 class Exported(NamedTuple):
-    """How many lines were written, and whether nothing changed meanwhile."""
+    """How many lines were written; whether log, records and synthesis stayed as they are there."""
 
     lines: int
     is_whole: bool
@@ -36,31 +36,33 @@ async def export_session(
     """Write a session to a file, compressed if its name ends in `.gz`, or to a stream.
 
     A file appears under its name when it is complete. It is written again, a few times, if the
-    session has changed. Raises NotFoundError if there is no such session.
+    session has changed. Raises NotFoundError if there is no such session, also if it is deleted
+    meanwhile.
     """
-    await Session(store, keys).must_exist()
     if not isinstance(to, Path):
-        return Exported(await _write(store, partition, keys, to), True)
+        return await _write(store, partition, keys, to)
     temporary = to.with_name(f".{os.getpid()}.{to.name}")
     try:
         for _ in range(ROUNDS_MAX):
-            before = await store.fields(keys.meta, ["log"])
             with file.opened(temporary, "wb") as output:
-                count = await _write(store, partition, keys, output)
-            is_whole = await store.fields(keys.meta, ["log"]) == before
-            if is_whole:
+                exported = await _write(store, partition, keys, output)
+            if exported.is_whole:
                 break
+        # What was deleted meanwhile is half a session at best.
+        await Session(store, keys).must_exist()
         temporary.replace(to)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
-    return Exported(count, is_whole)
+    return exported
 
 
 async def _write(
     store: ClientStore, partition: Partition, keys: SessionKeys, output: IO[bytes]
-) -> int:
-    output.write(file.header(keys, await store.now_ms(keys.log), is_whole=True))
+) -> Exported:
+    await Session(store, keys).must_exist()
+    before = await _version(store, keys)
+    output.write(file.header(keys, await store.now_ms(keys.log)))
     found = await store.named(partition.number, f"{keys.prefix}:", KEYS_MAX)
     # The log last: it then has all that the other keys show.
     count = 0
@@ -69,8 +71,15 @@ async def _write(
             async for line in lines:
                 output.write(line)
                 count += 1
-    output.write(file.last_line(count))
-    return count
+    is_whole = await _version(store, keys) == before
+    output.write(file.last_line(count, is_whole=is_whole))
+    return Exported(count, is_whole)
+
+
+async def _version(store: ClientStore, keys: SessionKeys) -> object:
+    """Return what every commit to the log, the records or the synthesis changes."""
+    (meta,) = await store.hashes([keys.meta])
+    return meta, await store.fields(keys.synthesis, ["revision"])
 
 
 async def _lines(store: ClientStore, keys: SessionKeys, key: str) -> AsyncGenerator[bytes, None]:

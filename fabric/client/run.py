@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -89,6 +89,14 @@ class Runs:
         Raises NotFoundError if there is no such session, and NotAllowedError while its run is open.
         `note` is told once what it waits for, if that takes longer than NOTE_S.
         """
+        wait = await self.ask_purge()
+        await wait(note)
+
+    async def ask_purge(self) -> Callable[[Callable[[str], None]], Awaitable[None]]:
+        """Ask for what `purge` does; return what waits for it. Raises as `purge`.
+
+        Sessions that are asked for before one waits are deleted together, in one walk.
+        """
         keys, begun = self._session.keys, await self._begun()
         if begun is None:
             await self._session.must_exist()
@@ -96,10 +104,16 @@ class Runs:
         limit_s = self._timeout_s + (whole_number(events) or 0) * PURGE_S_PER_EVENT
         document = {"type": SignalType.RUN_PURGED.value, "payload": {"by": self._by}}
         entry = prepare(document, {"session": self._session.name, "emitter": self._by})
-        sent = SentSignal(self._store, self._partition, self._emitter, keys.log)
+        # The log says nothing of it; and each stream that is followed takes a connection.
+        sent = SentSignal(self._store, self._partition, self._emitter, self._partition.dead)
+        await sent.send(entry)
+        return partial(self._purged, sent, begun, limit_s)
+
+    async def _purged(
+        self, sent: SentSignal, begun: bytes | None, limit_s: float, note: Callable[[str], None]
+    ) -> None:
         try:
             async with asyncio.timeout(limit_s):
-                await sent.send(entry)
                 noting = asyncio.get_running_loop().time() + NOTE_S
                 # The log is deleted with the rest: it is done when `meta` is gone.
                 while not await retry(partial(self._is_gone, begun)):

@@ -1,14 +1,14 @@
 """A session as a file of JSON lines: every entry, field and member of its keys; and back.
 
-    {"format":"fabric-session/1","session":"demo","prefix":"fabric:{0}:demo","now_ms":…,
-     "is_whole":true}
+    {"format":"fabric-session/1","session":"demo","prefix":"fabric:{0}:demo","now_ms":…}
     {"key":"log","id":"1-0","fields":["kind","signal",…]}
     {"key":"agents","field":"A","value":"{…}"}
     {"key":"queue:a.py","member":"B","score":17}
-    {"end":3}
+    {"end":3,"is_whole":true}
 
 A key is named without its prefix. What is no UTF-8 stands as {"base64":"…"}. The last line counts
-those between: a file without it is cut off. `is_whole`: nothing changed while it was written.
+those between: a file without it is cut off. `is_whole`: nothing of the log, the records and the
+synthesis changed while it was written. What agents have read may have.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def opened(path: Path, mode: str) -> IO[bytes]:
     return path.open(mode)
 
 
-def header(keys: SessionKeys, now_ms: int, *, is_whole: bool) -> bytes:
+def header(keys: SessionKeys, now_ms: int) -> bytes:
     """Return the first line."""
-    fields = {"session": keys.name, "prefix": keys.prefix, "now_ms": now_ms, "is_whole": is_whole}
+    fields = {"session": keys.name, "prefix": keys.prefix, "now_ms": now_ms}
     return _encode({"format": FORMAT, **fields}) + b"\n"
 
 
@@ -74,9 +74,9 @@ def member_line(name: str, member: bytes, score: int) -> bytes:
     return _encode({"key": name, "member": _text(member), "score": score}) + b"\n"
 
 
-def last_line(count: int) -> bytes:
+def last_line(count: int, *, is_whole: bool) -> bytes:
     """Return the last line: how many lines are between it and the first."""
-    return _encode({"end": count}) + b"\n"
+    return _encode({"end": count, "is_whole": is_whole}) + b"\n"
 
 
 def _text(item: bytes) -> str | dict[str, str]:
@@ -98,6 +98,7 @@ class FileStore:
     def __init__(self, path: Path) -> None:
         """Read a file. Raises CallerError, naming the line, if it is no whole session."""
         self.data = Keyspace()
+        self.is_whole = False
         number = 0
         try:
             with opened(path, "rb") as file:
@@ -121,12 +122,13 @@ class FileStore:
         if head["format"] != FORMAT:
             raise ValueError(f"format {head['format']!r}, this version reads {FORMAT!r}")
         self.keys = SessionKeys(str(head["prefix"]), str(head["session"]))
-        self.is_whole, self._now_ms, self._count = bool(head["is_whole"]), int(head["now_ms"]), 0
+        self._now_ms, self._count = int(head["now_ms"]), 0
 
     def _take(self, line: dict[str, Any]) -> bool:
         """Take up a line; return whether it is the last."""
         if "end" in line:
-            self._count = int(line["end"])
+            # Files of an earlier version do not say it, or said it before they knew.
+            self._count, self.is_whole = int(line["end"]), line.get("is_whole") is True
             return True
         key = f"{self.keys.prefix}:{line['key']}"
         if "id" in line:

@@ -6,7 +6,7 @@ ServerError; UnreachableError means that it is unknown whether the request took 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -308,8 +308,13 @@ class WorkerStore(_Store, Protocol):
         All of them take one walk through the key space.
         """
 
-    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
-        """Return all of a group's timers of one session, in no order."""
+    async def timers_of_each(
+        self, partition: int, group: str, sessions: Collection[str]
+    ) -> dict[str, list[bytes]]:
+        """Return all of a group's timers of some sessions, by session, in no order.
+
+        All of them take one walk through the timers.
+        """
 
     async def least_recent(
         self, partition: int, count: int, kept: int

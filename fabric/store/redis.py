@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -261,16 +261,22 @@ class RedisStore(Channels):
             if cursor == b"0" or all(len(one) >= count for one in found.values()):
                 return {session: list(one) for session, one in found.items()}
 
-    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+    async def timers_of_each(
+        self, partition: int, group: str, sessions: Collection[str]
+    ) -> dict[str, list[bytes]]:
         key = self.namespace.partition(partition).timers(group)
-        found: dict[bytes, None] = {}
+        found: dict[bytes, dict[bytes, None]] = {name.encode(): {} for name in sessions}
+        match = ("MATCH", value.glob(f"{next(iter(sessions))}:")) if len(sessions) == 1 else ()
         cursor = b"0"
         while True:
-            scan = ("ZSCAN", key, cursor, "MATCH", value.glob(f"{session}:"), "COUNT", SCAN_COUNT)
+            scan = ("ZSCAN", key, cursor, *match, "COUNT", SCAN_COUNT)
             cursor, flat = await self._ask("zset", key, *scan)
-            found.update((member, None) for member, _ in pairs_of(flat))
+            for member, _ in pairs_of(flat):
+                name, separator, _ = member.partition(b":")
+                if separator and name in found:
+                    found[name][member] = None
             if cursor == b"0":
-                return list(found)
+                return {name.decode(): list(timers) for name, timers in found.items()}
 
     async def least_recent(
         self, partition: int, count: int, kept: int

@@ -7,7 +7,7 @@ on it and on real servers alike, so that what is proved here holds there.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
 from fabric.config.settings import PARTITIONS
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
@@ -193,9 +193,14 @@ class MemoryStore:
             for session, prefix in prefixes.items()
         }
 
-    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+    async def timers_of_each(
+        self, partition: int, group: str, sessions: Collection[str]
+    ) -> dict[str, list[bytes]]:
         timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}
-        return [member for member in timers if member.startswith(f"{session}:".encode())]
+        return {
+            name: [member for member in timers if member.startswith(f"{name}:".encode())]
+            for name in sessions
+        }
 
     async def least_recent(
         self, partition: int, count: int, kept: int

@@ -2,11 +2,14 @@
 
 import io
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import IO, Any, cast
 
 import pytest
 
 from fabric import NotAllowedError, NotFoundError
+from fabric.client.export import Exported, export_session
 from fabric.core.record import AgentStatus
 from fabric.ops.comparison import Comparison
 from fabric.store.file import FileStore
@@ -52,6 +55,87 @@ async def test_a_run_is_closed_opened_exported_and_deleted(tmp_path: Path) -> No
             with pytest.raises(NotFoundError):
                 await gone
         assert await fabric.open_run() == 1
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+class Changing:
+    """A store under which something happens to the session while an export reads its log."""
+
+    def __init__(self, fabric: InProcessFabric, change: Callable[[], Awaitable[object]]) -> None:
+        self._fabric, self._change = fabric, change
+        self.times = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fabric.memory, name)
+
+    async def entries(self, key: str, first: bytes, last: bytes, count: int) -> Any:
+        found = await self._fabric.memory.entries(key, first, last, count)
+        if self.times and key.endswith(":log") and first == b"-":
+            self.times -= 1
+            await self._change()
+            await self._fabric.settle()
+        return found
+
+    async def export(self, to: Path | IO[bytes], times: int) -> Exported:
+        self.times = times
+        fabric = self._fabric
+        names, keys = fabric.memory.namespace.partition(0), fabric.session().keys
+        return await export_session(cast("Any", self), names, keys, to)
+
+
+@pytest.mark.parametrize("what", ["log", "synthesis"])
+async def test_a_file_says_whether_the_session_changed_while_it_was_written(
+    tmp_path: Path, what: str
+) -> None:
+    async with running() as fabric:
+        await fabric.emit([{"type": "STARTED", "emitter": "A"}])
+        await fabric.settle()
+
+        async def change() -> None:
+            if what == "log":
+                await fabric.emit([{"type": "PROGRESS", "emitter": "A", "payload": {"percent": 5}}])
+            else:
+                revision = fabric.memory.data.hash(fabric.session().keys.synthesis)
+                revision[b"revision"] = b"%d" % (int(revision.get(b"revision", b"0")) + 1)
+
+        store, file = Changing(fabric, change), tmp_path / "test.ndjson.gz"
+        assert not (await store.export(file, 9)).is_whole
+        assert not FileStore(file).is_whole
+        # It is written again until nothing has changed.
+        assert (await store.export(file, 1)).is_whole
+        assert FileStore(file).is_whole
+        # A stream cannot be written again, and says what it is.
+        stream = io.BytesIO()
+        assert not (await store.export(stream, 1)).is_whole
+        file.with_suffix("").write_bytes(stream.getvalue())
+        assert not FileStore(file.with_suffix("")).is_whole
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_what_is_deleted_while_it_is_written_leaves_no_file(
+    tmp_path: Path, times: int
+) -> None:
+    async with running() as fabric:
+        await fabric.emit([{"type": kind, "emitter": "A"} for kind in ("STARTED", "COMPLETED")])
+        await fabric.settle()
+        rounds = 0
+
+        async def change() -> None:
+            nonlocal rounds
+            rounds += 1
+            if rounds == times:
+                await fabric.emit([{"type": "RUN_PURGED", "emitter": "eva"}])
+            else:
+                await fabric.emit([{"type": "RUN_CLOSED", "emitter": "eva"}])
+                await fabric.emit([{"type": "RUN_OPENED", "emitter": "eva"}])
+                await fabric.emit([{"type": "RUN_CLOSED", "emitter": "eva"}])
+
+        with pytest.raises(NotFoundError):
+            await Changing(fabric, change).export(tmp_path / "test.ndjson", times)
+        assert files(tmp_path) == []
 
 
 async def test_what_is_at_work_is_not_deleted() -> None:

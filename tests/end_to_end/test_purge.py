@@ -1,6 +1,8 @@
 """`fabric purge` on real servers: all of one session goes, nothing of another, and workers live."""
 
 import gzip
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,11 @@ def workers(server: RunningServer, daemon: StartDaemon) -> list[Daemon]:
 @pytest.fixture
 def shell(server: RunningServer, tmp_path: Path) -> Shell:
     return Shell(tmp_path, {"FABRIC_REDIS_URL": server.url, "FABRIC_CONFIG": "/dev/null"})
+
+
+def connections(server: RunningServer) -> int:
+    told = server.cli("INFO", "stats")
+    return int(re.search(r"total_connections_received:(\d+)", str(told)).group(1))  # type: ignore[union-attr]
 
 
 def keys_of(server: RunningServer, session: str) -> list[str]:
@@ -55,6 +62,34 @@ def test_all_of_a_session_goes_and_its_name_begins_anew(
     until(lambda: rows(server, DEMO.log))
     assert shell.good("replay", "demo").out.startswith("same: 1 events")
     assert all(worker.is_alive for worker in workers)
+
+
+def test_many_that_have_ended_go_together_over_a_few_connections(
+    server: RunningServer, workers: list[Daemon], shell: Shell
+) -> None:
+    lines = [
+        {"session": f"s{number}", "emitter": "A", "signal": signal}
+        for number in range(130)
+        for signal in ("STARTED", "COMPLETED")
+    ]
+    shell.good("emit", "-", "-q", given="\n".join(map(json.dumps, lines)))
+    shell.good("emit", "STARTED", "emitter=A", "session=other", "--confirm")
+    until(lambda: all(rows(server, f"fabric:{{0}}:s{number}:log")[1:] for number in (0, 129)))
+    before = connections(server)
+    gone = shell.run("purge", "--ended", "--yes", "--by", "eva", "--json")
+    assert gone.code == 0, gone.err
+    assert len(gone.json["sessions"]) == 130
+    assert server.cli("KEYS", "fabric:*0*:s*:meta") == []
+    assert connections(server) - before < 20
+    # One that may not be deleted keeps no other.
+    for name in ("s1", "s2"):
+        shell.good("emit", "STARTED", "emitter=A", f"session={name}", "--confirm")
+    shell.good("close", "s2", "--by", "eva")
+    refused = shell.run("purge", "s1", "other", "s2", "--yes", "--by", "eva")
+    assert refused.code == 4
+    assert "A still work in s1" in refused.err
+    assert "A still work in other" in refused.err
+    assert keys_of(server, "s2") == []
 
 
 def test_a_session_that_somebody_deletes_begins_anew(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -119,10 +119,12 @@ class RemoteStore:
         )
         return found
 
-    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+    async def timers_of_each(
+        self, partition: int, group: str, sessions: Collection[str]
+    ) -> dict[str, list[bytes]]:
         """See WorkerStore."""
-        found: list[bytes] = await self._link.call(
-            lambda: self._behind.timers_of(partition, group, session), is_write=False
+        found: dict[str, list[bytes]] = await self._link.call(
+            lambda: self._behind.timers_of_each(partition, group, sessions), is_write=False
         )
         return found
 

@@ -50,6 +50,24 @@ async def test_each_group_of_workers_has_timers_of_its_own(backend: Backend) -> 
     assert await store.due(0, SYNTHESIZERS, 10, 10) == [(b"s:sweep:A", 7)]
 
 
+@pytest.mark.parametrize("names", [["s"], ["s", "t", "nobody"]])
+async def test_timers_of_sessions_come_in_one_walk(backend: Backend, names: list[str]) -> None:
+    store = backend.open()
+    batch = Batch()
+    for name in ("s", "t", "st", "s2"):
+        batch.write(
+            "ZADD", NAMES.deadlines, [part for n in range(300) for part in (n, f"{name}:x:{n}")]
+        )
+    batch.write("ZADD", NAMES.deadlines, (1, ":retention", 2, "s"))
+    await commit(store, await hold(store), batch)
+    found = await store.timers_of_each(0, ORCHESTRATORS, names)
+    assert {name: len(timers) for name, timers in found.items()} == {
+        name: 0 if name == "nobody" else 300 for name in names
+    }
+    assert all(one.startswith(f"{name}:x:".encode()) for name in names for one in found[name])
+    assert await store.timers_of_each(0, SYNTHESIZERS, names) == {name: [] for name in names}
+
+
 #: Names whose order as text differs from that as bytes, or that are prefixes of others.
 MEMBERS = ["a:/x", "a:/x/y", "a:/x/\u00e9", "a:/x0", "a:/\uffee", "a:/\U0001f600", "b:", "b:/x"]
 

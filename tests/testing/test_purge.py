@@ -7,6 +7,7 @@ import pytest
 from fabric.ops.overview import candidates
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.testing import InProcessFabric, running
+from fabric.testing.store import MemoryStore
 
 
 async def say(fabric: InProcessFabric, kind: str, by: str = "eva", **payload: Any) -> None:
@@ -68,6 +69,29 @@ async def test_more_keys_than_one_slice_has_go_too(monkeypatch: Any) -> None:
         await work(fabric)
         await say(fabric, "RUN_PURGED")
         assert left(fabric) == []
+
+
+async def test_sessions_that_are_deleted_together_take_one_walk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walks: list[str] = []
+    for name in ("named_each", "timers_of_each"):
+        walk = getattr(MemoryStore, name)
+
+        def counted(*given: Any, name: str = name, walk: Any = walk) -> Any:
+            walks.append(name)
+            return walk(*given)
+
+        monkeypatch.setattr(MemoryStore, name, counted)
+    async with running() as fabric:
+        for number in range(30):
+            await work(fabric, f"s{number}", agents=1)
+        asked = {"type": "RUN_PURGED", "emitter": "eva"}
+        await fabric.emit([{**asked, "session": f"s{number}"} for number in range(30)])
+        await fabric.settle()
+        assert [left(fabric, f"s{number}") for number in range(30)] == [[]] * 30
+    # One of each for each kind of worker; one more where a batch was cut in two.
+    assert len(walks) <= 8
 
 
 async def test_a_session_at_work_is_not_deleted() -> None:
