@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from fabric.client.session import FIELDS_PAGE, Session
+from fabric.errors import NotAllowedError
 from fabric.store import file
 from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import ClientStore
@@ -36,11 +37,28 @@ async def export_session(
     """Write a session to a file, compressed if its name ends in `.gz`, or to a stream.
 
     A file appears under its name when it is complete. It is written again, a few times, if the
-    session has changed. Raises NotFoundError if there is no such session, also if it is deleted
-    meanwhile.
+    session has changed. A device or a pipe is written to as it is. Raises NotFoundError if there is
+    no such session, also if it is deleted meanwhile, and NotAllowedError if `to` cannot be written.
     """
     if not isinstance(to, Path):
         return await _write(store, partition, keys, to)
+    try:
+        if (target := _file_at(to)) is not None:
+            return await _write_file(store, partition, keys, target)
+        with file.opened(to, "wb") as output:
+            return await _write(store, partition, keys, output)
+    except OSError as error:
+        raise NotAllowedError(f"{to} cannot be written: {error.strerror or error}") from None
+
+
+def _file_at(path: Path) -> Path | None:
+    """Return the file that a path leads to, or will; None if something else is there."""
+    return None if path.exists() and not path.is_file() else path.resolve()
+
+
+async def _write_file(
+    store: ClientStore, partition: Partition, keys: SessionKeys, to: Path
+) -> Exported:
     temporary = to.with_name(f".{os.getpid()}.{to.name}")
     try:
         for _ in range(ROUNDS_MAX):

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import base64
 import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import msgspec
 
-from fabric.errors import CallerError
+from fabric.errors import CallerError, ExhaustedError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import Entry
@@ -33,6 +34,12 @@ FORMAT = "fabric-session/1"
 #: Keys by the first part of their names; all others are hashes.
 _STREAMS = frozenset({"log", "broadcast", "inbox", "revisions"})
 _SORTED_SETS = frozenset({"queue", "arrived", "said"})
+
+#: What reading a line raises that nobody has exported.
+_NONSENSE = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(EOFError, RecursionError, zlib.error),
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -105,17 +112,20 @@ class FileStore:
                 lines = enumerate(file, 1)
                 number, first = next(lines)
                 self._begin(msgspec.json.decode(first))
+                is_over = False
                 for number, line in lines:
-                    if self._take(msgspec.json.decode(line)):
-                        if (count := number - 2) != self._count:
-                            raise ValueError(f"{count} lines before it, not {self._count}")
-                        return
-            raise ValueError("the end is missing: the file is cut off")
+                    if is_over:
+                        raise ValueError("there is more behind the end")
+                    is_over = self._take(msgspec.json.decode(line))
+                    if is_over and (count := number - 2) != self._count:
+                        raise ValueError(f"{count} lines before it, not {self._count}")
+            if not is_over:
+                raise ValueError("the end is missing: the file is cut off")
         except OSError as error:
             raise CallerError(f"{path} cannot be read: {error.strerror or error}") from None
         except StopIteration:
             raise CallerError(f"{path} is empty: no session") from None
-        except (ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+        except (*_NONSENSE, ExhaustedError, TamperedError) as error:
             raise CallerError(f"{path}:{number}: not a session's file ({error})") from None
 
     def _begin(self, head: dict[str, Any]) -> None:

@@ -1,14 +1,17 @@
 """The end of a run in the library: close_run, open_run, purge and export."""
 
+import gzip
 import io
 import json
+import os
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pytest
 
-from fabric import NotAllowedError, NotFoundError
+from fabric import CallerError, NotAllowedError, NotFoundError
 from fabric.client.export import Exported, export_session
 from fabric.core.record import AgentStatus
 from fabric.ops.comparison import Comparison
@@ -136,6 +139,76 @@ async def test_what_is_deleted_while_it_is_written_leaves_no_file(
         with pytest.raises(NotFoundError):
             await Changing(fabric, change).export(tmp_path / "test.ndjson", times)
         assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["gone/x", "folder", "full", "full.gz"])
+async def test_where_nothing_can_be_written_the_place_is_named(tmp_path: Path, place: str) -> None:
+    prepare(tmp_path)
+    async with running() as fabric:
+        await fabric.emit([{"type": "STARTED", "emitter": "A"}])
+        await fabric.settle()
+        with pytest.raises(NotAllowedError, match=f"{place} cannot be written: [A-Z]"):
+            await fabric.export(tmp_path / place)
+
+
+def prepare(folder: Path) -> None:
+    (folder / "folder").mkdir()
+    # A link: a program that puts a file in its place does no harm.
+    for name in ("full", "full.gz"):
+        (folder / name).symlink_to("/dev/full")
+
+
+async def test_what_is_no_file_or_a_link_to_one_stays_what_it_is(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("target")
+    async with running() as fabric:
+        await fabric.emit([{"type": "STARTED", "emitter": "A"}])
+        await fabric.settle()
+        reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            exported = await fabric.export(pipe)
+            assert len(os.read(reading, 65_536).splitlines()) == exported.lines + 2
+        finally:
+            os.close(reading)
+        for _ in range(2):
+            assert (await fabric.export(link)).is_whole
+    assert stat.S_ISFIFO(os.lstat(pipe).st_mode)
+    assert stat.S_ISLNK(os.lstat(link).st_mode)
+    assert FileStore(tmp_path / "target").is_whole
+
+
+HEAD = '{"format":"fabric-session/1","session":"x","prefix":"p","now_ms":1}'
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['{"key":"log","id":"2-0","fields":["a","b"]}', '{"key":"log","id":"1-0","fields":["a"]}'],
+        ['{"key":"log","id":"zz","fields":["a","b"]}'],
+        ['{"key":"log","field":"a","value":"b"}', '{"key":"log","id":"1-0","fields":[]}'],
+        ['{"key":"queue:a","member":"A","score":"NaN"}'],
+        ['{"key":"meta","field":"log","value":5}'],
+        ['{"key":"log","id":"1-0","fields":[{"base64":"!"}]}'],
+        ["[" * 100_000],
+    ],
+)
+def test_a_file_with_nonsense_is_refused_with_its_line(tmp_path: Path, lines: list[str]) -> None:
+    file = tmp_path / "x.ndjson"
+    file.write_text("\n".join([HEAD, *lines, f'{{"end":{len(lines)},"is_whole":true}}']) + "\n")
+    with pytest.raises(CallerError, match=r"x\.ndjson:[23]: not a session's file"):
+        FileStore(file)
+
+
+@pytest.mark.parametrize("place", [0, 20, -20, -2])
+def test_a_compressed_file_with_a_spoilt_byte_is_refused(tmp_path: Path, place: int) -> None:
+    file = tmp_path / "x.ndjson.gz"
+    lines = [HEAD, *(f'{{"key":"log","id":"{n}-0","fields":["a","b"]}}' for n in range(1, 50))]
+    packed = bytearray(gzip.compress("\n".join([*lines, '{"end":49}', ""]).encode()))
+    packed[place] ^= 0xFF
+    file.write_bytes(packed)
+    with pytest.raises(CallerError, match=r"x\.ndjson\.gz"):
+        FileStore(file)
 
 
 async def test_what_is_at_work_is_not_deleted() -> None:
