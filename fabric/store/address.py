@@ -51,6 +51,9 @@ _URL_OPTIONS: Final = frozenset(
 #: Those of them that name a file or a folder.
 _PATH_OPTIONS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
+#: The number of a database, or none; a slash may end it.
+_DATABASE: Final = re.compile(r"(?:[0-9]{1,9}/?)?")
+
 Host = tuple[str, int]
 
 
@@ -92,10 +95,13 @@ def parse(url: str, name: str) -> Address:
     try:
         if base == "unix" and (listed or not path):
             raise ValueError("a socket's path begins behind the third slash")
-        if not kind:
-            return Address(_options(url, name))
         is_sentinel = kind == "sentinel"
         service, _, database = path.partition("/") if is_sentinel else ("", "", path)
+        # The driver takes what is no number for database 0.
+        if base != "unix" and not _DATABASE.fullmatch(database):
+            raise ValueError("no number of a database")
+        if not kind:
+            return Address(_options(url, name))
         if base not in ("redis", "rediss") or kind not in _PORTS or (is_sentinel and not service):
             raise ValueError("a scheme that is not known, or no service")
         hosts = _hosts(listed, _PORTS[kind])

@@ -129,7 +129,7 @@ def test_an_option_that_no_connection_takes_is_refused_before_connecting(options
 def test_a_file_that_is_not_there_is_named(scheme: str, option: str, tmp_path: Path) -> None:
     path = tmp_path / "nope.pem"
     with pytest.raises(ConfigError, match=f"{option}={path}: No such file") as caught:
-        Router(f"{scheme}://:s3cret@host/x?ssl_password=s3cret&{option}={path}", "test")
+        Router(f"{scheme}://:s3cret@host/0?ssl_password=s3cret&{option}={path}", "test")
     assert "s3cret" not in str(caught.value)
 
 
@@ -148,7 +148,14 @@ def test_a_socket_without_a_path_is_refused(url: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "http://h", "redis://[x", "redis://h:s3cret", "redis://h:1e9"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "http://h", "redis://[x", "redis://h:s3cret", "redis://h:1e9"),
+        *("redis://h/s3cret", "redis://h/1/2", "redis://h/-1", "rediss://h//1", "redis://h/0x1"),
+        *("redis+sentinel://h/s/s3cret", "redis+cluster://h/s3cret"),
+    ],
+)
 def test_anything_but_a_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read") as caught:
         Router(url, "test")
