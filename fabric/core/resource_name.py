@@ -20,7 +20,7 @@ from fabric.core.limits import LIST_ITEMS_MAX
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 #: A local file as a URL. Another host's file is another thing.
-_FILE_URL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
+_FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 #: Characters that mean more than themselves in a resource.
@@ -108,7 +108,9 @@ def literal(name: str) -> str:
 
 def is_url(text: str) -> bool:
     """Whether a resource is a URL; URLs and paths never meet."""
-    return "://" in text and SCHEME.match(text) is not None
+    if "://" in text:
+        return SCHEME.match(text) is not None
+    return ":/" in text and _FILE_URL.match(text) is not None
 
 
 def is_bracketed(part: str) -> bool:
@@ -139,6 +141,7 @@ def normalise(text: str) -> str:
         text.isascii()
         and "/." not in text
         and "//" not in text
+        and ":/" not in text
         and "**/**" not in text
         and "\\" not in text
         and not text.startswith(".")

@@ -30,7 +30,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from fabric.devserver import lock, server
+from fabric.devserver import lock, repository, server
 from fabric.devserver.lock import UserLock
 from fabric.devserver.project import Project, locate, nearest, served_below, serving
 from fabric.devserver.remote import joined
@@ -112,6 +112,8 @@ def advice() -> str:
                 f"the private server of {place.root} runs, but does not answer; wait, or end it "
                 "with `fabric down`"
             )
+        if (moved := repository.strayed(Path.cwd())) is not None:
+            return f"this worktree was moved: run `git worktree repair` in {moved}, then try again"
         below = served_below(nearest().top)
     except OSError:  # the working directory is gone
         below = []

@@ -61,6 +61,18 @@ def at(folder: Path) -> Worktree | None:
     return None if holder in folder.parents else Worktree(folder, git, folder)
 
 
+def strayed(folder: Path) -> Path | None:
+    """Return the worktree around a folder that was moved by hand; None if there is none.
+
+    Its repository looks for it where nothing is any more.
+    """
+    found = around(folder)
+    if found is None or not _is(found.git / "commondir", stat.S_IFREG):
+        return None
+    known = _target(found.git / "gitdir", "")
+    return None if os.path.lexists(known) else found.top
+
+
 def around(folder: Path) -> Worktree | None:
     """Return the innermost repository around a folder, a submodule too."""
     for top in (folder, *folder.parents):

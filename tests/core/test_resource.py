@@ -34,6 +34,9 @@ SPELLINGS = [
     ("src\\", "src/**"),
     ("a[\\]b", "a[\\]b"),  # the character itself, as in any glob
     ("file:///repo/a.py", "/repo/a.py"),
+    ("file:/repo/a.py", "/repo/a.py"),
+    ("FILE:/repo/a%20b.py", "/repo/a b.py"),
+    ("db:/main", "db:/main"),
     ("FILE://localhost/repo/./a.py", "/repo/a.py"),
     ("file:///repo/a%20b.py", "/repo/a b.py"),
     ("file:///repo/caf%C3%A9%2A", "/repo/caf\u00e9[*]"),

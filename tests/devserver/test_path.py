@@ -55,6 +55,7 @@ PAIRS = [
     ("src/a.py", "{top}/../main/src/a.py", True),
     ("src/a.py", "file://{top}/src/a.py", True),
     ("src/a.py", "file://localhost{top}/src/a.py", True),
+    ("src/a.py", "file:{top}/src/a.py", True),
     ("src/a.py", "FILE://{top}/src/%61.py", True),
     ("two words.txt", "file://{top}/two%20words.txt", True),
     ("a.py", "src/a.py", False),

@@ -187,3 +187,18 @@ def test_a_folder_that_claims_to_belong_to_another_repository_does_not(
 def test_a_pipe_in_place_of_a_git_folder_is_not_waited_for(here: Path) -> None:
     os.mkfifo(here / ".git")
     assert nearest(here).root == here
+
+
+def test_a_worktree_that_was_moved_by_hand_is_told_to_be_repaired(
+    main: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = here / "moved"
+    (here / "far" / "wb").rename(moved)
+    (moved / "src").mkdir(exist_ok=True)
+    for folder in (moved, moved / "src"):
+        monkeypatch.chdir(folder)
+        advice = devserver.advice()
+        assert f"`git worktree repair` in {moved}" in advice
+        assert "fabric up" not in advice
+    git(moved, "worktree", "repair")
+    assert nearest(moved).root == main
