@@ -89,6 +89,8 @@ class Bench:
     redis_url: str | None
     session: str = "demo"
     hook_flags: str = ""
+    #: Words before each client's: it runs on another host, say.
+    through: tuple[str, ...] = ()
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -146,7 +148,7 @@ class Bench:
         environment = self.environment(harness, agent)
         home = Path(environment["HOME"])
         argv = [
-            *through,
+            *(through or self.through),
             *getattr(self, f"_{harness}")(home, self.hook(harness), f"script={script}"),
         ]
         with (home / "out").open("w") as out, (home / "err").open("w") as err:
@@ -210,7 +212,8 @@ class Bench:
             "privacy": {"usageStatisticsEnabled": False},
             "telemetry": {"enabled": False},
             "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False},
-            "model": {"name": "gemini-2.5-flash"},
+            # Else it asks the model after 30 turns whether they are a loop, and tries for minutes.
+            "model": {"name": "gemini-2.5-flash", "disableLoopDetection": True},
         }
         (home / ".gemini").mkdir(exist_ok=True)
         (home / ".gemini" / "settings.json").write_text(json.dumps(value))
@@ -226,6 +229,8 @@ class Bench:
         }
         value: dict[str, Any] = {"model": "fake/fake", "small_model": "fake/fake"}
         value |= {"provider": {"fake": provider}, "autoupdate": False, "share": "disabled"}
+        # Else it runs git at each step, to be able to take it back: half of its time.
+        value |= {"snapshot": False, "lsp": False, "formatter": False}
         (self.project / "opencode.json").write_text(json.dumps(value))
         plugins = self.project / ".opencode" / "plugin"
         plugins.mkdir(parents=True, exist_ok=True)

@@ -62,12 +62,8 @@ def template(harness: str, kind: str) -> object:
     return call(harness, kind, "{path}", "{text}")
 
 
-def play(bench: Bench, harnesses: list[str], number: int, files: int) -> Round:
-    """Run one round."""
-    names = [f"file{index}.txt" for index in range(files)]
-    for index, name in enumerate(names):
-        (bench.project / name).write_text(f"line-base-r{number}-f{index}\n")
-    bench.model.requests.clear()
+def scripted(bench: Bench, harnesses: list[str], number: int, names: list[str]) -> None:
+    """Write the scripts of a round: each client adds its line to each file."""
     for harness in harnesses:
         edits = [
             {"path": str(bench.project / name), "line": f"line-{harness}-r{number}-f{index}"}
@@ -78,6 +74,15 @@ def play(bench: Bench, harnesses: list[str], number: int, files: int) -> Round:
             f"{harness}{number}",
             {"edits": edits, "round": number, "count": len(harnesses), **calls},
         )
+
+
+def play(bench: Bench, harnesses: list[str], number: int, files: int) -> Round:
+    """Run one round."""
+    names = [f"file{index}.txt" for index in range(files)]
+    for index, name in enumerate(names):
+        (bench.project / name).write_text(f"line-base-r{number}-f{index}\n")
+    bench.model.requests.clear()
+    scripted(bench, harnesses, number, names)
     began = time.monotonic()
     started = {
         harness: bench.start(harness, f"{harness}{number}", harness.upper())
@@ -96,13 +101,18 @@ def play(bench: Bench, harnesses: list[str], number: int, files: int) -> Round:
         for harness in harnesses
         if f"line-{harness}-r{number}-f{index}" not in (bench.project / name).read_text()
     ]
-    told = [json.dumps(body) for _, _, body in _last(bench.model).values()]
+    seconds = time.monotonic() - began
+    return Round(len(harnesses) * files, len(lost), refusals(bench.model), failed, seconds)
+
+
+def refusals(model: Model) -> Counter[str]:
+    """Return how often a write was refused, by the reason that the client was given."""
+    told = [json.dumps(body) for _, _, body in _last(model).values()]
     found = Counter(
         {why: sum(len(form.findall(one)) for one in told) for why, form in _REASONS.items()}
     )
-    unexplained = sum(len(_REFUSAL.findall(one)) for one in told) - found.total()
-    found["not explained"] = unexplained
-    return Round(len(harnesses) * files, len(lost), found, failed, time.monotonic() - began)
+    found["not explained"] = sum(len(_REFUSAL.findall(one)) for one in told) - found.total()
+    return found
 
 
 def _last(model: Model) -> dict[str, tuple[str, int, object]]:

@@ -34,8 +34,9 @@ from urllib.parse import urlparse
 from tests.clients import edit
 
 _SCRIPT = re.compile(r"script=([A-Za-z0-9_.-]+)")
-#: Seconds for all to come to a meeting.
+#: Seconds for all to come to a meeting, and for a gate to be opened.
 MEET_S = 3.0
+GATE_S = 240.0
 
 _USAGE = {"input_tokens": 10, "output_tokens": 5}
 
@@ -107,6 +108,8 @@ class Model(ThreadingHTTPServer):
         self._meeting = threading.Condition()
         self._met: Counter[str] = Counter()
         self._meet_s = meet_s
+        #: File → what the first write of it waits for (`edit.py`).
+        self.gates: dict[str, threading.Event] = {}
         self.requests: list[tuple[str, int, Json]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -145,6 +148,8 @@ class Model(ThreadingHTTPServer):
         if isinstance(found, dict):
             answer = edit.turn(found, results)
             if "meet" in answer:
+                if gate := self.gates.get(answer["meet"]):
+                    gate.wait(GATE_S)
                 self._meet(f"{found['round']} {answer['meet']}", found["count"])
             return answer
         return found[number] if number < len(found) else {"text": "the script is over"}

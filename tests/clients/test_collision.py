@@ -5,6 +5,8 @@ import pytest
 from tests.clients import edit
 from tests.clients.bench import PROGRAMS
 from tests.clients.collision import run
+from tests.clients.two_hosts import CREWS, measure
+from tests.hosts.network import missing
 
 #: A few: a round of twelve takes minutes (`python -m tests.clients.collision`).
 FILES = 3
@@ -41,3 +43,15 @@ def test_no_edit_is_lost_when_clients_collide() -> None:
         pytest.skip("fewer than two clients are installed: scripts/clients")
     (found,) = run(1, installed, with_fabric=True, files=FILES)
     assert (found.lost, found.failed, found.refusals["not explained"]) == (0, [], 0)
+
+
+@pytest.mark.slow
+def test_no_edit_is_lost_when_the_link_of_a_host_is_cut() -> None:
+    """Both hosts go on meanwhile, and what was kept on the one that was cut is reported."""
+    if why := missing():
+        pytest.skip(why)
+    if not all(any(PROGRAMS[one].exists() for one in crew) for crew in CREWS.values()):
+        pytest.skip("not one client for each host is installed: scripts/clients")
+    found = measure(files=4)
+    assert found.is_well, found
+    assert found.kept, found

@@ -1,21 +1,33 @@
 """Hosts made from network namespaces, joined by a switch; needs root and iproute2."""
 
+import ctypes
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from tests.hosts.relay import Relay
+
+_T = TypeVar("_T")
 
 #: Folders that each host has for itself.
 OWN = ("/etc/signal-fabric", "/var/lib/signal-fabric")
 
 #: The program; None where there is none.
 IP = shutil.which("ip")
+
+#: Names those of them that were made on this machine, to mount over; locked by all who use them.
+POINTS = Path("/run/fabric-hosts")
+
+#: <sched.h>
+CLONE_NEWNET = 0x40000000
 
 #: Longest time of one command, s.
 LIMIT_S = 120
@@ -91,6 +103,28 @@ class Host:
                 )
             )
 
+    def through(self) -> tuple[str, ...]:
+        """Return the words before a program that runs on this host, as the process that is started.
+
+        It sees the files of this machine.
+        """
+        named = f'hostname {self.name} && exec "$@"'
+        enter = ("ip", "netns", "exec", self.namespace)
+        return (*enter, "unshare", "--uts", "--mount", "sh", "-c", named, "sh")
+
+    def within(self, make: Callable[[], _T]) -> _T:
+        """Make something in a thread of this host's network: its sockets stay there."""
+
+        def enter() -> _T:
+            libc = ctypes.CDLL(None, use_errno=True)
+            with Path("/run/netns", self.namespace).open() as network:
+                if libc.setns(network.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            return make()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(enter).result()
+
     def cut(self) -> None:
         """Take the host off the network."""
         _ip("link", "set", "eth0", "down", namespace=self.namespace)
@@ -109,6 +143,28 @@ class Host:
 
 
 @contextmanager
+def _points() -> Iterator[None]:
+    """Have folders on this machine to mount over; the last of several users removes them."""
+    with POINTS.open("a+") as made:
+        fcntl.flock(made, fcntl.LOCK_SH)
+        for own in OWN:
+            if not Path(own).exists():
+                made.write(f"{own}\n")
+                made.flush()
+                Path(own).mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # others use them still
+                fcntl.flock(made, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                made.seek(0)
+                for own in made.read().splitlines():
+                    with suppress(OSError):
+                        Path(own).rmdir()
+                made.truncate(0)
+
+
+@contextmanager
 def network(
     names: Sequence[str], folder: Path, aliases: dict[str, str], relay: Relay | None = None
 ) -> Iterator[dict[str, Host]]:
@@ -117,10 +173,8 @@ def network(
     switch = f"{tag}-switch"
     made: list[str] = []
     hosts: dict[str, Host] = {}
-    points = [Path(own) for own in OWN if not Path(own).exists()]
-    try:
-        for point in points:
-            point.mkdir(parents=True)
+    with _points(), ExitStack() as ending:
+        ending.callback(_end, hosts, made)
         _ip("netns", "add", switch)
         made.append(switch)
         _ip("link", "add", "sw0", "type", "bridge", namespace=switch)
@@ -149,15 +203,14 @@ def network(
             _ip("link", "set", "eth0", "up", namespace=namespace)
             hosts[name] = Host(name, namespace, addresses[name], folder / name)
         yield hosts
-    finally:
-        for host in hosts.values():
-            host.end()
-        for namespace in made:
-            _ip("netns", "del", namespace)
-            shutil.rmtree(Path("/etc/netns", namespace), ignore_errors=True)
-        for point in points:
-            with suppress(OSError):
-                point.rmdir()
+
+
+def _end(hosts: dict[str, Host], made: list[str]) -> None:
+    for host in hosts.values():
+        host.end()
+    for namespace in made:
+        _ip("netns", "del", namespace)
+        shutil.rmtree(Path("/etc/netns", namespace), ignore_errors=True)
 
 
 def environment(server: Path) -> dict[str, str]:
