@@ -22,6 +22,7 @@ from fabric.devserver.project import nearest
 from fabric.errors import ConfigError, NotAllowedError, PeerError
 from fabric.store.address import redacted
 from fabric.view.text import counted
+from fabric.wire.stored import printable
 
 _CHOICES = (*PARTS, "all")
 _NONE = f"no coding agent on PATH (looked for {', '.join(client.PROGRAMS.values())})"
@@ -145,7 +146,8 @@ def _apply(changes: list[tuple[Change, list[str]]], journal: Journal, *, yes: bo
 
 def _show(change: Change) -> None:
     for line in change.diff():
-        click.secho(line, fg={"+": "green", "-": "red"}.get(line[:1]))
+        shown = "\t".join(map(printable, line.split("\t")))
+        click.secho(shown, fg={"+": "green", "-": "red"}.get(line[:1]))
 
 
 def _is_wanted(question: str, *, yes: bool) -> bool:

@@ -1,6 +1,8 @@
 """What `fabric doctor` says of each coding agent, and what to do."""
 
 import json
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +79,22 @@ def test_hooks_without_their_client_are_named(home: Shell) -> None:
 def test_what_is_not_on_this_machine_is_not_mentioned(home: Shell) -> None:
     checks = home.run("doctor", "--json").json["checks"]
     assert {"codex", "opencode", "cursor"}.isdisjoint(one["check"] for one in checks)
+
+
+def test_a_python_with_quotes_in_its_path_is_found(home: Shell) -> None:
+    """The hooks of another environment, in a folder that a person has named."""
+    home.run("init", "claude", "--yes")
+    path = home.home / ".claude" / "settings.local.json"
+    odd = home.home / 'it\'s a "venv"' / "python"
+    odd.parent.mkdir()
+    odd.symlink_to(sys.executable)
+    found = json.loads(path.read_text())
+    for entries in found["hooks"].values():
+        for one in entries[0]["hooks"]:
+            one["command"] = shlex.join([str(odd), *shlex.split(one["command"])[1:]])
+    path.write_text(json.dumps(found))
+    level, words, _ = said(home, "claude")
+    assert (level, "none has run yet" in words) == ("ok", True)
+    odd.unlink()
+    level, words, _ = said(home, "claude")
+    assert (level, f"call {odd}, which is not there" in words) == ("warn", True)

@@ -116,7 +116,7 @@ def edits(part: str, place: Place, clients: list[str]) -> Iterator[tuple[Path, E
         yield from _rendered(cache, MARKETPLACE / "plugins" / name)
         yield place.codex("config.toml"), _codex_plugin
     elif part == "opencode":
-        yield place.opencode() / "fabric.js", lambda _: opencode_plugin()
+        yield place.opencode() / "fabric.js", _opencode
     elif part == "mcp":
         yield from _mcp(place, clients)
     elif part == "git":
@@ -167,7 +167,7 @@ def plan(
 def _is_up_to_date(path: Path, wanted: list[tuple[str, Edit]], now: bytes | None) -> bool:
     """Whether a file has all that it is to have, and names this Python; there may be more."""
     text = (now or b"").decode("utf-8", "surrogateescape")
-    is_ours = all(part != "mcp" or sys.executable in text for part, _ in wanted)
+    is_ours = all(part != "mcp" or _quoted(sys.executable) in text for part, _ in wanted)
     return now is not None and is_ours and all(_edited(path, e, text) == text for _, e in wanted)
 
 
@@ -178,6 +178,8 @@ def _edited(path: Path, edit: Edit, text: str) -> str:
         raise ConfigError(f"{path} is not JSON, {error}; mend it first") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}; mend it first") from None
+    except NotAllowedError as error:
+        raise NotAllowedError(f"{path}: {error}") from None
     except KeyError as error:
         raise ConfigError(f"{path}: {error.args[0]} is not what the client expects there") from None
 
@@ -188,7 +190,8 @@ def _hooks(text: str, harness: str) -> str:
     for event, items in entries(harness).items():
         there = jsonc.parse(text).get("hooks", event)
         known = there.value if there is not None and isinstance(there.value, list) else []
-        missing = [one for one in items if one not in known]  # a committed file may have them
+        # A committed file may have them, and a user may have added flags.
+        missing = [one for one in items if not jsonc.has(known, [one])]
         if missing:
             text = jsonc.insert(text, ("hooks", event), missing)
     return text
@@ -206,9 +209,15 @@ def _claude_plugin(text: str) -> str:
 
 
 def _codex_plugin(text: str) -> str:
-    plugin = f'[plugins."{PLUGINS["codex"]}@{NAME}"]\nenabled = true\n'
-    source = f'source_type = "local"\nsource = {json.dumps(str(marketplace()))}\n'
-    return _table(text, ("marketplaces", NAME), f"[marketplaces.{NAME}]\n{source}\n{plugin}")
+    source = f'source_type = "local"\nsource = {_quoted(str(marketplace()))}\n'
+    text = _table(text, ("marketplaces", NAME), f"[marketplaces.{NAME}]\n{source}")
+    plugin = f"{PLUGINS['codex']}@{NAME}"
+    return _table(text, ("plugins", plugin), f'[plugins."{plugin}"]\nenabled = true\n')
+
+
+def _quoted(value: object) -> str:
+    """Return a value as JSON and TOML both read it. TOML has no halves of a character."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _table(text: str, path: tuple[str, ...], block: str) -> str:
@@ -220,7 +229,20 @@ def _table(text: str, path: tuple[str, ...], block: str) -> str:
         return text
     newline = "\r\n" if "\r\n" in text else "\n"
     gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-    return text + (gap + block).replace("\n", newline)
+    text += (gap + block).replace("\n", newline)
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:  # `mcp_servers = {…}` is closed, say
+        raise KeyError(path[0]) from None
+    return text
+
+
+def _opencode(text: str) -> str:
+    plugin = opencode_plugin()
+    head = plugin.partition("\n")[0]
+    if text.strip() and head not in text:
+        raise NotAllowedError("there is another plugin of this name: move it, and run this again")
+    return plugin
 
 
 def _rendered(to: Path, template: Path) -> Iterator[tuple[Path, Edit]]:
@@ -264,7 +286,7 @@ def _mcp(place: Place, clients: list[str]) -> Iterator[tuple[Path, Edit]]:
         yield folder / "opencode.json", lambda text: _member(text, "mcp", local)
     if "codex" in clients:
         values = {**entry, "env_vars": CODEX_VARIABLES}
-        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        lines = "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items())
         yield (
             place.codex("config.toml"),
             lambda text: _table(text, ("mcp_servers", "fabric"), f"[mcp_servers.fabric]\n{lines}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from contextlib import suppress
@@ -19,8 +20,8 @@ from fabric.devserver.project import user_home
 from fabric.doctor import Finding, Level
 from fabric.errors import FabricError
 
-#: The command line of a hook in a configuration; the program's path may hold anything but quotes.
-_COMMAND = re.compile(r"([^\"]*?) -S -E ([^\"]*?hook\.py) (\w+)")
+#: A text in a configuration.
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def examine(project: Path) -> list[Finding]:
@@ -71,11 +72,21 @@ def _hooks(name: str, project: Path) -> list[tuple[Path, list[str]]]:
         for path in _files(name, place):
             with suppress(FabricError):
                 text = (read(path) or b"").decode("utf-8", "replace")
-                calls = [one for one in _COMMAND.findall(text) if one[2] == name]
-                calls += _plugin_calls(name, text)
+                calls = [*_commands(name, text), *_plugin_calls(name, text)]
                 if calls:
-                    programs = dict.fromkeys(one.strip("'") for call in calls for one in call[:2])
+                    programs = dict.fromkeys(one for call in calls for one in call)
                     found.append((path, [one for one in programs if not Path(one).exists()]))
+    return found
+
+
+def _commands(name: str, text: str) -> list[tuple[str, str]]:
+    """Return what each of a client's hooks in a configuration calls: Python and our script."""
+    found = []
+    for quoted in _TEXT.findall(text):
+        with suppress(ValueError, IndexError):
+            words = shlex.split(json.loads(quoted)) if "hook.py" in quoted else []
+            if words[1:3] == ["-S", "-E"] and words[3].endswith("hook.py") and words[4] == name:
+                found.append((words[0], words[3]))
     return found
 
 
@@ -92,21 +103,20 @@ def _files(name: str, place: Place) -> list[Path]:
     return [(place.project or user_home()) / ".cursor" / "hooks.json"]
 
 
-def _plugin_calls(name: str, text: str) -> list[tuple[str, str, str]]:
+def _plugin_calls(name: str, text: str) -> list[tuple[str, str]]:
     """Return what the plugin calls that a configuration names; OpenCode's has words of its own."""
     if name == "opencode":
         words = re.search(r"COMMAND = (\[.*\])", text)
         with suppress(ValueError):
             known = json.loads(words[1]) if words else []
-            return [(known[0], known[3], name)] if len(known) > 3 else []
+            return [(known[0], known[3])] if len(known) > 3 else []
         return []
     plugin = {"claude": "fabric", "codex": "fabric-codex"}.get(name)
     if plugin is None or f"{plugin}@signal-fabric" not in text:
         return []
     path = marketplace() / "plugins" / plugin / "hooks" / "hooks.json"
     known_text = (read(path) or b"").decode("utf-8", "replace")
-    calls: list[tuple[str, str, str]] = _COMMAND.findall(known_text)
-    return calls or [(str(path), str(path), name)]
+    return _commands(name, known_text) or [(str(path), str(path))]
 
 
 def _distrust(name: str, project: Path, places: list[tuple[Path, list[str]]]) -> str:

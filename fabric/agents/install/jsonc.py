@@ -1,4 +1,4 @@
-"""Inserts members and items into a JSON text, and leaves every other byte of it as it is.
+"""Inserts members and items into a JSON text, and takes them out; every other byte stays as it is.
 
 Comments (`//`, `/* */`) and trailing commas are read too: clients allow them. Pure.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 #: Values within values; a deeper file is no configuration.
 DEPTH_MAX = 100
 
+#: Names of members and numbers of items, from the outermost.
+Path = tuple[str | int, ...]
+
 _SPACE = re.compile(r"(?:[ \t\r\n\ufeff]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
+_TOKEN = re.compile(rf"({_STRING.pattern})|(//[^\n]*|/\*.*?\*/)|[ \t\r\n\ufeff]+|.", re.DOTALL)
 _WORD = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
 
 
@@ -33,6 +38,8 @@ class Node:
     start: int
     end: int
     value: Any = None
+    #: Where the part begins that it is of another value: at its name, if it has one.
+    head: int = 0
     #: Of an object: name → node. Of a list: number → node.
     parts: dict[Any, Node] = field(default_factory=dict)
     #: Whether a comma stands behind the last part.
@@ -40,8 +47,8 @@ class Node:
     #: Whether it is an object or a list.
     kind: str = ""
 
-    def get(self, *path: str) -> Node | None:
-        """Return the value under a path of names; None if there is none."""
+    def get(self, *path: str | int) -> Node | None:
+        """Return the value under a path of names and numbers; None if there is none."""
         found: Node | None = self
         for name in path:
             found = found.parts.get(name) if found is not None else None
@@ -87,6 +94,128 @@ def insert(text: str, path: tuple[str, ...], value: Any) -> str:
     for name in reversed(path[depth + 1 :]):
         value = {name: value}
     return _add(text, node, path[depth], value)
+
+
+def without(text: str, before: str, after: str) -> tuple[str, list[str]]:
+    """Return a text without what `after` has over `before`, and the names of what it has not.
+
+    `after` came from `before` by `insert`, the text from `after` by anybody's hand. If nothing but
+    white space tells the rest from `before`, that is returned. Raises JsonError.
+    """
+    left: list[str] = []
+    for path, value, is_new in reversed([*_added(parse(before), parse(after), ())]):
+        text = _taken(text, path, value, left, is_new=is_new)
+    ours, rest = _tokens(before), _tokens(text)
+    is_before = rest[0] == (ours[0] or ["{", "}"]) and set(rest[1]) <= set(ours[1])
+    return (before if is_before else text), left
+
+
+def has(theirs: Any, ours: Any) -> bool:
+    """Whether a value has all of another; a command may have got more flags."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        if isinstance(command := ours.get("command"), str):
+            return f"{theirs.get('command')} ".startswith(f"{command} ")
+        return all(name in theirs and has(theirs[name], value) for name, value in ours.items())
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return all(any(has(one, item) for one in theirs) for item in ours)
+    return type(theirs) is type(ours) and bool(theirs == ours)
+
+
+def _added(before: Node, after: Node, path: Path) -> Iterator[tuple[Path, Any, bool]]:
+    """Yield what `insert` has added: a new member, or new items of a list that was there."""
+    if after.kind == "[]":
+        if items := after.value[len(before.parts) :]:
+            yield path, items, False
+        return
+    for name, part in after.parts.items():
+        known = before.parts.get(name)
+        if known is None:
+            yield (*path, name), part.value, True
+        elif part.kind:
+            yield from _added(known, part, (*path, name))
+
+
+def _taken(text: str, path: Path, ours: Any, left: list[str], *, is_new: bool = True) -> str:
+    """Take a value out, as far as it is there; add the names of what is not to `left`.
+
+    What is empty then goes too, if it is new.
+    """
+    node = parse(text).get(*path)
+    if node is not None and isinstance(ours, list) and node.kind == "[]":
+        for item in ours:
+            text = _without_item(text, path, item, left)
+    elif node is not None and isinstance(ours, dict) and "command" not in ours and node.kind:
+        for name, value in reversed(ours.items()):
+            text = _taken(text, (*path, name), value, left)
+    elif node is None or not has(node.value, ours):
+        left.append(" → ".join(map(str, path)))
+        return text
+    elif path == ("version",) and "hooks" in parse(text).value:
+        return text  # what others have put beside it needs it
+    else:
+        return _cut(text, path)
+    return _cut(text, path) if is_new and _is_empty(text, path) else text
+
+
+def _without_item(text: str, path: Path, ours: Any, left: list[str]) -> str:
+    """Take an item out of a list; what others have put into a list of its own stays there."""
+    node = parse(text).get(*path)
+    parts = node.parts.items() if node is not None else ()
+    at = next(((*path, number) for number, one in parts if has(one.value, ours)), None)
+    if at is None:
+        left.append(" → ".join(map(str, path)))
+        return text
+    members = ours.items() if isinstance(ours, dict) else ()
+    lists = [(*at, name) for name, inner in members if isinstance(inner, list)]
+    for inner in lists:
+        for item in ours[inner[-1]]:
+            text = _without_item(text, inner, item, left)
+    return _cut(text, at) if all(_is_empty(text, inner) for inner in lists) else text
+
+
+def _is_empty(text: str, path: Path) -> bool:
+    node = parse(text).get(*path)
+    return node is not None and not node.parts
+
+
+def _cut(text: str, path: Path) -> str:
+    """Remove a member or an item, with its comma and its line."""
+    parent = parse(text).get(*path[:-1])
+    assert parent is not None
+    part = parent.parts[path[-1]]
+    start, end = part.head, part.end
+    after = _skip(text, end)
+    is_last = part.end == max(one.end for one in parent.parts.values())
+    if text[after : after + 1] == ",":
+        end = after + 1
+    line = text.rfind("\n", 0, start) + 1
+    end += len(text[end:]) - len(text[end:].lstrip(" \t")) if not is_last else 0
+    has_line = not text[line:start].strip(" \t") and text[end:].lstrip(" \t")[:1] in ("\r", "\n")
+    if has_line:
+        start, end = line, text.index("\n", end) + 1
+    before = [one.end for one in parent.parts.values() if one.end < part.end]
+    if is_last and before and not parent.has_comma:
+        comma = text.index(",", _skip(text, max(before)))
+        between = text[comma + 1 : start]
+        return text[:comma] + (between if between.strip() else between.rstrip(" \t")) + text[end:]
+    text = text[:start] + text[end:]
+    inner = parse(text).get(*path[:-1])
+    if inner is not None and not inner.parts and not text[inner.start + 1 : inner.end - 1].strip():
+        return f"{text[: inner.start + 1]}{text[inner.end - 1 :]}"
+    return text
+
+
+def _tokens(text: str) -> tuple[list[str], list[str]]:
+    """Return a text's words and signs without trailing commas, and its comments."""
+    found = [*_TOKEN.finditer(text)]
+    words = [one[0] for one in found if not (one[2] or one[0].isspace() or one[0] == "\ufeff")]
+    # Clients leave a comma behind the last one, or take it away.
+    kept = [
+        one
+        for one, then in zip(words, [*words[1:], ""], strict=False)
+        if one != "," or then not in ("]", "}")
+    ]
+    return kept, [one[2] for one in found if one[2]]
 
 
 def _add(text: str, node: Node, name: str | None, value: Any) -> str:
@@ -175,6 +304,7 @@ def _group(text: str, at: int, depth: int, opening: str) -> Node:
         if node.parts and not node.has_comma:
             raise JsonError(text, at, f"a comma, or {closing}")
         name: Any = len(node.parts)
+        head = at
         if is_object:
             name, at = _string(text, at)
             at = _skip(text, at)
@@ -182,6 +312,7 @@ def _group(text: str, at: int, depth: int, opening: str) -> Node:
                 raise JsonError(text, at, "a colon")
             at = _skip(text, at + 1)
         part = _value(text, at, depth + 1)
+        part.head = head
         node.parts[name] = part
         if is_object:
             node.value[name] = part.value
