@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,8 +84,7 @@ class Fleet:
         self.cut, self.back = threading.Event(), threading.Event()
         address = f"redis://{hosts['server'].address}:6379"
         for name in self.crews:
-            scripts = folder / name / "scripts"
-            made = hosts[name].within(lambda scripts=scripts: Model(scripts, MEET_S))  # type: ignore[misc] # bound now
+            made = hosts[name].within(partial(Model, folder / name / "scripts", MEET_S))
             model = stack.enter_context(made)
             bench = Bench(folder / name / "bench", model, address, through=hosts[name].through())
             stack.callback(bench.close)
@@ -101,18 +101,15 @@ class Fleet:
         given["FABRIC_REDIS_URL"] = self.url
         socket, log = self._folder / "redis.sock", self._folder / "server.log"
         flags = f"--bind 0.0.0.0 --protected-mode no --unixsocket {socket} --dir {self._folder}"
-        words, orchestrator = self._hosts["server"].through(), "python -m workers orchestrator"
+        words = self._hosts["server"].through()
         with log.open("ab") as out:
-            for line in (f"redis-server {flags}", orchestrator):
-                until(lambda one=line: one != orchestrator or socket.exists(), log.read_text)  # type: ignore[misc] # bound now
+            for line in (f"redis-server {flags}", "python -m workers orchestrator"):
                 process = subprocess.Popen(
                     [*words, *line.split()],
-                    env=given,
-                    stdout=out,
-                    stderr=out,
-                    stdin=subprocess.DEVNULL,
-                )
+                    env=given, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                )  # fmt: skip
                 stack.callback(_kill, process)
+                until(socket.exists, log.read_text)
         until(lambda: "serving namespace fabric" in log.read_text(), log.read_text)
 
     def lines(self, host: str) -> list[str]:
