@@ -234,6 +234,8 @@ class Loop:
                 await self._commit(decided, upto, drained=not full and position == len(entries))
                 if decided.is_barrier:
                     await self._settle()
+                elif position < len(entries):
+                    await asyncio.sleep(0)  # let it go out before the rest is decided
             entries = entries[len(inputs) :]
 
     def _decide_some(self, inputs: list[Any], now_ms: int) -> Decided:
@@ -283,7 +285,6 @@ class Loop:
         due_ms = self._handler.take_due_ms()
         if due_ms is not None and (self._due_ms is None or due_ms < self._due_ms):
             self._due_ms = due_ms
-        await asyncio.sleep(0)
 
     async def _settle(self) -> None:
         committing, self._committing = self._committing, None

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
+from operator import add
 from typing import Any, Final
 
 import msgspec
 
 from fabric.store import value
-from fabric.store.port import EXISTING, Argument, Batch, Lease
-from fabric.wire.record import CopyingForm
+from fabric.store.port import Argument, Batch, Lease
+from fabric.wire.record import CopyingForm, Form
 from fabric.wire.stored import raw, text
 
 #: Bytes of an average value from which large ones go as arguments of their own: packing copies them
 #: once more on each side.
 APART_BYTES_MIN: Final = 256
+
+#: Entry forms remembered, as the script reads them: a lone signal states as many as a whole batch.
+_FORMS_MAX: Final = 1_000
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -30,12 +35,10 @@ def arguments(
 ) -> tuple[Any, ...]:
     """Return ARGV of commit.lua, which says what each is."""
     copied = batch.copied
-    pairs = zip(batch.firsts, batch.types, strict=True)
-    expected = " ".join(_expected(first, kind) for first, kind in pairs)
+    expected = " ".join(map(add, batch.types, batch.firsts))
     writes: list[Argument] = [len(batch.forms)]
     for form in batch.forms:
-        names = (text(name) if isinstance(name, bytes) else name for name in form)
-        writes += (len(form), *names, _places(form))
+        writes += _stated(form)
     writes += batch.operations
     is_large = batch.size_bytes > APART_BYTES_MIN * len(writes)
     return (
@@ -64,11 +67,12 @@ def packed(writes: Sequence[Argument], *, is_large: bool = False) -> tuple[str |
     return _pack(short), " ".join(map(str, apart)), *apart.values()
 
 
-def _places(form: Sequence[str | bytes]) -> str:
+@lru_cache(_FORMS_MAX)
+def _stated(form: Form) -> tuple[Argument, ...]:
+    names = (text(name) if isinstance(name, bytes) else name for name in form)
+    return len(form), *names, _places(form)
+
+
+def _places(form: Form) -> str:
     """Say which values of an entry form are copied; "" for none."""
     return " ".join(map(str, form.places)) if isinstance(form, CopyingForm) else ""
-
-
-def _expected(first: str, kind: str) -> str:
-    """Say what a key must be: its type, or the first id; and whether it must exist."""
-    return first + EXISTING if first and kind.endswith(EXISTING) else first or kind

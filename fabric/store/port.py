@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.wire.record import CopyingForm
+from fabric.wire.record import CopyingForm, Form
 from fabric.wire.stored import text
 from fabric.wire.worker import WorkerRecord
 
@@ -127,10 +127,9 @@ class Batch:
     entries.
     """
 
-    keys: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
     firsts: list[str] = field(default_factory=list)
-    forms: list[Sequence[str | bytes]] = field(default_factory=list)
+    forms: list[Form] = field(default_factory=list)
     is_copying: bool = False
     #: Ids of the input entries that were decided, without a gap.
     inputs: list[bytes] = field(default_factory=list)
@@ -140,7 +139,12 @@ class Batch:
     _entries: list[Argument] = field(default_factory=list)
     _others: list[Argument] = field(default_factory=list)
     _keys: dict[str, int] = field(default_factory=dict)
-    _forms: dict[Sequence[str | bytes], int] = field(default_factory=dict)
+    _forms: dict[Form, int] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys written, in the order of their indexes."""
+        return list(self._keys)
 
     @property
     def operations(self) -> list[Argument]:
@@ -156,9 +160,7 @@ class Batch:
         """Name the next input entry: the one from which what follows can copy."""
         self.inputs.append(entry_id)
 
-    def append(
-        self, key: str, entry_id: str, form: Sequence[str | bytes], values: Sequence[Argument]
-    ) -> None:
+    def append(self, key: str, entry_id: str, form: Form, values: Sequence[Argument]) -> None:
         """Append an entry to a stream, under an id of ours or `*`. `form` must be hashable.
 
         `values` are all of the entry, also those that are copied from the input entry taken last.
@@ -200,6 +202,9 @@ class Batch:
 
     def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add a write of any number of arguments, as several that a script can pass on."""
+        if 0 < len(arguments) <= ARGUMENTS_MAX:
+            self.write(verb, key, arguments)
+            return
         for start in range(0, len(arguments), ARGUMENTS_MAX):
             self.write(verb, key, arguments[start : start + ARGUMENTS_MAX])
 
@@ -213,12 +218,13 @@ class Batch:
             else:
                 values += (name, text(value))
                 self.size_bytes += len(value)
-        self.write_parts("HSET", key, values)
-        self.write_parts("HDEL", key, dropped)
+        if values:
+            self.write_parts("HSET", key, values)
+        if dropped:
+            self.write_parts("HDEL", key, dropped)
 
     def _index(self, key: str, kind: str, first: str) -> int:
-        index = self._keys[key] = len(self.keys)
-        self.keys.append(key)
+        index = self._keys[key] = len(self._keys)
         self.types.append(kind)
         self.firsts.append(first)
         return index

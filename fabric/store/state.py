@@ -8,7 +8,8 @@ hashes `claims` and `barriers`, which are authoritative, and are written in the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -50,6 +51,9 @@ BARRIER_FIELDS: Final = ("generation", "leader", "members", "deadline", "state")
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 R = TypeVar("R", bound=Struct)
+
+#: Returns all tables of a state, in their order.
+_tables: Callable[[SessionState], tuple[Table[Any], ...]] = attrgetter(*_TABLES)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -102,7 +106,7 @@ class StoredSession:
     `is_written`: the state was read from the server, and so are the keys that follow from it.
     """
 
-    __slots__ = ("is_stored", "keys", "settle_ms", "shown", "state")
+    __slots__ = ("_meta", "is_stored", "keys", "settle_ms", "shown", "state")
 
     def __init__(self, keys: SessionKeys, state: SessionState, *, is_written: bool = False) -> None:
         self.keys = keys
@@ -111,6 +115,8 @@ class StoredSession:
         self.settle_ms = state.settle_ms if is_written else SETTLE_MS
         #: A commit has written it: then its keys must be there.
         self.is_stored = is_written and state.log > 0
+        #: Of `meta`, what seldom changes, as it is stored.
+        self._meta = _seldom(state) if self.is_stored else ()
         #: Key → members and scores of a sorted set; {} for a lock.
         self.shown: dict[str, dict[str, int]] = {}
         if is_written:
@@ -125,17 +131,10 @@ class StoredSession:
     def save(self, batch: Batch) -> None:
         """Add everything that has changed to a batch."""
         keys, state = self.keys, self.state
-        batch.write(
-            "HSET",
-            keys.meta,
-            (
-                "log", state.log,
-                "clock_ms", state.clock_ms,
-                "opened_ms", state.opened_ms,
-                "token", state.token,
-                "rules", state.rules,
-            ),
-        )  # fmt: skip
+        seldom = _seldom(state)
+        rest = () if seldom == self._meta else seldom
+        self._meta = seldom
+        batch.write("HSET", keys.meta, ("log", state.log, "clock_ms", state.clock_ms, *rest))
         if state.settle_ms != SETTLE_MS or self.settle_ms != SETTLE_MS:
             self.settle_ms = state.settle_ms
             batch.write("HSET", keys.meta, ("settle_ms", state.settle_ms))
@@ -152,12 +151,12 @@ class StoredSession:
             batch.expect(keys.log)
         self.is_stored = True
         # Before the tables, because it needs their changes.
-        self._save_shown(batch)
-        for name in _TABLES:
-            table: Table[Any] = getattr(state, name)
+        if state.order.changed or state.barriers.changed:
+            self._save_shown(batch)
+        for name, table in zip(_TABLES, _tables(state), strict=True):
             if table.changed:
                 changes = table.take_changes().items()
-                encoded = ((field, None if one is None else _encode(one)) for field, one in changes)
+                encoded = [(field, None if one is None else _encode(one)) for field, one in changes]
                 batch.write_fields(getattr(keys, name), encoded)
 
     def _save_shown(self, batch: Batch) -> None:
@@ -224,6 +223,10 @@ class StoredSession:
         for place in self.state.order.queue(resource):
             members.setdefault(place.agent, place.rank_ms)
         return members
+
+
+def _seldom(state: SessionState) -> tuple[Argument, ...]:
+    return ("opened_ms", state.opened_ms, "token", state.token, "rules", state.rules)
 
 
 def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R]:

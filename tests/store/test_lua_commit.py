@@ -45,7 +45,7 @@ async def test_committed(real: RedisBackend) -> None:
         real, epoch,
         *(0, 0, "1-0", "x", "y"), *("HSET", 1, 2, "A", "one"),
         *(1, 0, "*", "z"), *(0, 0, "*", "", "2"),
-        keys=(LOG, AGENTS), types="1-0 hash", forms=(2, 2, "a", "b", "", 1, "c", ""),
+        keys=(LOG, AGENTS), types="stream1-0 hash", forms=(2, 2, "a", "b", "", 1, "c", ""),
     )  # fmt: skip
     assert word == b"committed"
     assert before_ms <= now <= await real.now_ms()
@@ -84,7 +84,7 @@ async def test_values_are_copied_from_the_input(real: RedisBackend) -> None:
         real, epoch,
         *(0, 0, "1-0", 0, "signal", 7), *(2, 1, "*", "by value"), *(1, 0, "1-1", 0),
         *(0, 0, "2-0", 2, "refused", ""), *("HSET", 2, 2, "A", "one"),
-        keys=(LOG, "letters", AGENTS), types="1-0 * hash", forms=FORMS, copied=ids,
+        keys=(LOG, "letters", AGENTS), types="stream1-0 stream* hash", forms=FORMS, copied=ids,
         upto=ids[-1], floor=ids[-1],
     )  # fmt: skip
     assert word == b"committed"
@@ -135,7 +135,7 @@ async def test_a_batch_that_copies_is_undone_too(real: RedisBackend) -> None:
         real, epoch,
         *(0, 0, "5-0", 0, "signal", 1), *(1, 0, "5-1", 1), *(2, 0, "5-2", "x"),
         *(0, 1, "5-0", 0, "signal", 1),
-        keys=("other", LOG), types="5-0 5-0", forms=FORMS, copied=ids,
+        keys=("other", LOG), types="stream5-0 stream5-0", forms=FORMS, copied=ids,
     )  # fmt: skip
     assert reply == [b"exhausted", LOG.encode()]
     assert await real.call("XLEN", "other") == 0
@@ -206,10 +206,27 @@ async def test_the_last_of_many_keys_is_checked_before_the_first_is_written(
     before = await real.dump()
     writes = [part for number in range(300) for part in (0, number, "1-0", "x")]
     reply = await commit(
-        real, epoch, *writes, keys=keys, types=" ".join(["1-0"] * 300), forms=(1, 1, "a", "")
+        real, epoch, *writes, keys=keys, types=" ".join(["stream1-0"] * 300), forms=(1, 1, "a", "")
     )
     assert reply == [b"tampered", keys[-1].encode(), b"string", b"stream"]
     assert await real.dump() == before
+
+
+async def test_a_key_that_must_exist_and_is_gone_is_found_before_anything_is_written(
+    real: RedisBackend,
+) -> None:
+    _, epoch, *_ = await take(real)
+    before = await real.dump()
+    writes = (0, 0, "1-0", "x", "HSET", 1, 2, "A", "1")
+    for types, key, kind in (
+        ("stream!1-0 hash", LOG, "stream"),
+        ("stream1-0 hash!", AGENTS, "hash"),
+    ):
+        reply = await commit(
+            real, epoch, *writes, keys=(LOG, AGENTS), types=types, forms=(1, 1, "a", "")
+        )
+        assert reply == [b"tampered", key.encode(), b"none", kind.encode()]
+        assert await real.dump() == before
 
 
 async def test_entries_that_another_program_read_are_acknowledged(real: RedisBackend) -> None:
@@ -261,7 +278,12 @@ async def test_a_stream_with_an_entry_beyond_ours_is_found_before_anything_is_wr
     before = await real.dump()
     writes = (0, 0, "5-0", "1", 0, 1, "5-0", "2")
     reply = await commit(
-        real, epoch, *writes, keys=("other", LOG), types="5-0 5-0", forms=(1, 1, "n", "")
+        real,
+        epoch,
+        *writes,
+        keys=("other", LOG),
+        types="stream5-0 stream5-0",
+        forms=(1, 1, "n", ""),
     )
     assert reply == [b"exhausted", LOG.encode()]
     assert await real.dump() == before
@@ -282,7 +304,8 @@ async def test_a_batch_is_undone_when_ids_were_used_and_deleted(
         real, epoch,
         *(0, 0, "5-0", "1", 0, 0, "5-1", "2", 0, 1, "*", "3", 0, 2, "5-0", "4"),
         *("HSET", 3, 2, "A", "one"),
-        keys=("other", "letters", LOG, AGENTS), types="5-0 * 5-0 hash", forms=(1, 1, "n", ""),
+        keys=("other", "letters", LOG, AGENTS), types="stream5-0 stream* stream5-0 hash",
+        forms=(1, 1, "n", ""),
         upto="9-0", floor="9-1",
     )  # fmt: skip
     assert reply == [b"exhausted", LOG.encode()]
@@ -295,7 +318,9 @@ async def test_the_last_ids_end_in_the_middle_of_a_batch(real: RedisBackend) -> 
     await real.call("XADD", "letters", f"{TOP}-{TOP - 2}", "by", "hand")
     await real.call("XDEL", "letters", f"{TOP}-{TOP - 2}")
     writes = [part for _ in range(3) for part in (0, 0, "*", "1")]
-    reply = await commit(real, epoch, *writes, keys=("letters",), types="*", forms=(1, 1, "n", ""))
+    reply = await commit(
+        real, epoch, *writes, keys=("letters",), types="stream*", forms=(1, 1, "n", "")
+    )
     assert reply == [b"exhausted", b"letters"]
     assert await real.call("XLEN", "letters") == 0
     assert await field(real, "version") == b"0"

@@ -8,8 +8,8 @@
 -- ARGV[6]  id of the last input entry in the batch, '' if the batch acknowledges none
 -- ARGV[7]  id to trim below, '' not to trim the input
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
--- ARGV[9]  for each of KEYS[3…], separated by spaces: its type ('any' if it is only deleted),
---          or for a stream the id of the first entry to append; behind it '!' if the key must exist
+-- ARGV[9]  for each of KEYS[3…], separated by spaces: its type ('any' if it is only deleted), '!' if the
+--          key must exist, and for a stream the id of the first entry to append
 -- ARGV[10] number of input entries to copy from, 0 for none     ARGV[11]  their ids, with spaces between
 -- ARGV[12] MessagePack, which both sides read in less time than as many arguments: an array of
 --          the number of entry forms, for each form: number of names, names …, and its places: '' or
@@ -53,15 +53,9 @@ if found ~= 'stream' and found ~= 'none' then
   return {'tampered', KEYS[2], found, 'stream'}
 end
 local at, sorted = 3, nil
-for expected in string.gmatch(ARGV[9], '%S+') do
+for expected, exists, first in string.gmatch(ARGV[9], '(%a+)(!?)(%S*)') do
   found = redis.call('TYPE', KEYS[at]).ok
-  local exists = string.match(expected, '(.*)!$')
-  expected = exists or expected
-  local first = string.match(expected, '^[%d*].*')
-  if first then
-    expected = 'stream'
-  end
-  if exists and found == 'none' then
+  if exists ~= '' and found == 'none' then
     return {'tampered', KEYS[at], found, expected}
   end
   if found ~= expected and found ~= 'none' and expected ~= 'any' then
@@ -70,7 +64,7 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   if first == '*' then
     first = '18446744073709551615-0'
   end
-  if first and #redis.call('XRANGE', KEYS[at], first, '+', 'COUNT', 1) > 0 then
+  if first ~= '' and #redis.call('XRANGE', KEYS[at], first, '+', 'COUNT', 1) > 0 then
     return {'exhausted', KEYS[at]}
   end
   if expected == 'zset' then
