@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fabric.core import liveness
+from fabric.core.agent_status import SILENCE_TIMER
 from fabric.core.event import Peers, Reading
 from fabric.core.liveness import Since
 from fabric.core.record import ENDED, AgentRecord
@@ -92,7 +93,7 @@ class Census:
     async def _take(self, now_ms: int) -> None:
         timers = await self._store.due(self._names.number, ORCHESTRATORS, 2**53, TIMERS_MAX)
         named = (key.decode("utf-8", "replace").split(":", 2) for key, _ in timers)
-        found = sorted((one[0], one[2]) for one in named if one[1:2] == [liveness.TIMER])
+        found = sorted((one[0], one[2]) for one in named if one[1:2] == [SILENCE_TIMER])
         # By chance: sessions that are numbered in turn over the hosts must not stand for one host.
         sample = random.Random(now_ms).sample(found, min(len(found), AGENTS_MAX))
         chosen: dict[str, list[str]] = {}

@@ -173,6 +173,7 @@ class AgentRun:
             "priority": job.priority,
             "quotas": quotas,
             "takes_over": gone,
+            "heartbeat_ms": self._fabric.settings.heartbeat_ms,
         }
         given = {name: one for name, one in payload.items() if one}
         self._started = {"type": "STARTED", "instance": self._instance, "payload": given}

@@ -114,7 +114,7 @@ class Agent(AgentFacts, Reporting):
         self._session = Session(emitter.store, keys)
         self._emitter = emitter
         self._settings = settings
-        self._declared = declared
+        self._declared = {**declared, "heartbeat_ms": settings.heartbeat_ms}
         self._start = start or Start()
         self._sender = Sender(emitter, keys.name, name, stream)
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from fabric.core import identity, lifecycle, liveness, roster, run
+from fabric.core.agent_status import SILENCE_TIMER
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
 from fabric.core.event import REPEATED, Decision, Event, Outcome, SignalEvent
@@ -299,7 +300,7 @@ def _make_room(event: SignalEvent) -> bool:
             lifecycle.end(event, name, agent)
             agent.error = "it made room for other agents"
             event.dismiss(name, agent)
-            event.set_timer(f"{liveness.TIMER}:{name}", None)
+            event.set_timer(f"{SILENCE_TIMER}:{name}", None)
         else:
             run.retire(session, name, agent.incarnation)
         session.agents.drop(name)

@@ -15,6 +15,9 @@ from fabric.core.directive import Resume
 from fabric.core.event import Event
 from fabric.core.session import SessionState
 
+#: The timer that looks at the silence of an agent is `silence:<agent>`.
+SILENCE_TIMER = "silence"
+
 #: While a barrier is in one of these states, its leader waits for its turn to integrate.
 LEADER_WAITS = frozenset({record.BarrierState.QUEUED, record.BarrierState.GATHERING})
 
@@ -38,12 +41,18 @@ def update_status(session: SessionState, name: str) -> None:
 
 
 def resume(event: Event, name: str, agent: record.AgentRecord, directive: Resume) -> None:
-    """End one wait of an agent, and tell it to go on when nothing else is in its way."""
+    """End one wait of an agent, and tell it to go on when nothing else is in its way.
+
+    One that sends heartbeats and has stopped is looked at as soon as it could count as dead.
+    """
     was_active = agent.status is record.AgentStatus.ACTIVE
     update_status(event.session, name)
     event.session.agents.put(name, agent)
     if agent.status is record.AgentStatus.ACTIVE and not was_active:
         event.direct(name, directive)
+        now_ms, least_ms = event.session.clock_ms, event.rules.silence_ms_min
+        if agent.heartbeat_ms and now_ms - agent.seen_ms >= least_ms // 2:
+            event.set_timer(f"{SILENCE_TIMER}:{name}", max(now_ms, agent.seen_ms + least_ms))
 
 
 def is_waiting(session: SessionState, agent: record.AgentRecord) -> bool:

@@ -389,7 +389,7 @@ def progress_limit_ms(task: TaskRecord, rules: Rules) -> int | None:
 
 def _note_progress(event: SignalEvent, task: TaskRecord) -> None:
     """Count the time since the last progress, without waits and pauses, in the task's pace."""
-    since_ms = max(task.progressed_ms, event.agent.resumed_ms)
+    since_ms = max(task.progressed_ms, event.agent.resumed_ms, event.agent.spared_ms)
     task.progressed_ms = event.session.clock_ms
     task.paces = [*task.paces[1 - RHYTHM_INTERVALS :], task.progressed_ms - since_ms]
     if len(task.paces) == RHYTHM_INTERVALS_MIN:

@@ -52,6 +52,8 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
         _resume_from(event, payload.resumes_from)
     identity.note_shared(event, payload)
     agent.workspace = payload.workspace or agent.workspace
+    if payload.heartbeat_ms and 2 * payload.heartbeat_ms <= rules.silence_ms_min:
+        agent.heartbeat_ms = payload.heartbeat_ms  # rarer ones tell nothing in time
     agent.task_type = payload.task_type or ""
     agent.priority = payload.priority or rules.priorities.get(event.name, 0)
     agent.parallel_group = payload.parallel_group or ""
@@ -272,7 +274,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.unmet = []
     agent.cancelled = False
     agent.intervals = []
-    agent.quiet_until_ms = agent.idle_since_ms = agent.nudged_ms = 0
+    agent.quiet_until_ms = agent.idle_since_ms = agent.nudged_ms = agent.heartbeat_ms = 0
 
 
 def apply_group_answer(event: Event, asked: EscalationRecord) -> None:

@@ -31,6 +31,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fabric.core import board, quota, wait_graph
+from fabric.core.agent_status import SILENCE_TIMER
 from fabric.core.directive import Cancel, Nudge
 from fabric.core.escalation import (
     MASS_SILENCE,
@@ -49,8 +50,7 @@ from fabric.core.session import SessionState
 from fabric.core.signal import Failed
 from fabric.core.task import TaskStatus
 
-#: The timer's key is `silence:<agent>`; while many are silent there is `mass_silence:<question>`.
-TIMER = "silence"
+#: Beside `silence:<agent>`: while many are silent there is the timer `mass_silence:<question>`.
 MASS_TIMER = "mass_silence"
 
 #: Fewer silent agents than this are ordinary deaths, however few there are at all: of two agents,
@@ -70,7 +70,7 @@ _URGENCY = (wait_graph.LOCK, wait_graph.DEPENDENCY, wait_graph.BARRIER, wait_gra
 def watch(event: Event, name: str, agent: AgentRecord) -> None:
     """Set the timer of an agent that begins: it may have a rhythm by the time of the first look."""
     first_ms = min(limit_ms(agent, event.rules), event.rules.silence_ms_min)
-    event.set_timer(f"{TIMER}:{name}", event.session.clock_ms + first_ms)
+    event.set_timer(f"{SILENCE_TIMER}:{name}", event.session.clock_ms + first_ms)
 
 
 def limit_ms(agent: AgentRecord, rules: Rules) -> int:
@@ -81,8 +81,13 @@ def limit_ms(agent: AgentRecord, rules: Rules) -> int:
 
 
 def silent_since_ms(session: SessionState | None, agent: AgentRecord) -> int:
-    """Return the time from which an agent's silence counts, ms."""
-    return max(agent.seen_ms, agent.resumed_ms, agent.quiet_until_ms, quota.end_ms(session, agent))
+    """Return the time from which an agent's silence counts, ms.
+
+    The end of a wait excuses an agent that need not send anything meanwhile, no other: else what
+    several have that were cut off together would go from one to the next, for a whole limit each.
+    """
+    excused_ms = agent.spared_ms if agent.heartbeat_ms else max(agent.resumed_ms, agent.spared_ms)
+    return max(agent.seen_ms, excused_ms, agent.quiet_until_ms, quota.end_ms(session, agent))
 
 
 def excuse(session: SessionState, outage_ms: int) -> None:
@@ -97,6 +102,8 @@ def excuse(session: SessionState, outage_ms: int) -> None:
             agent.quiet_until_ms += outage_ms
         if agent.resumed_ms:
             agent.resumed_ms = min(agent.resumed_ms + outage_ms, now_ms)
+        if agent.spared_ms:
+            agent.spared_ms = min(agent.spared_ms + outage_ms, now_ms)
         if agent.idle_since_ms:
             agent.idle_since_ms = min(agent.idle_since_ms + outage_ms, now_ms)
         if agent.nudged_ms:
@@ -128,8 +135,8 @@ def check_silence(event: TimerEvent, name: str) -> bool:
     else:
         is_event = True
     if not is_event:
-        return event.postpone(f"{TIMER}:{name}", look_ms)
-    event.set_timer(f"{TIMER}:{name}", look_ms)
+        return event.postpone(f"{SILENCE_TIMER}:{name}", look_ms)
+    event.set_timer(f"{SILENCE_TIMER}:{name}", look_ms)
     return True
 
 
@@ -148,7 +155,7 @@ def check_task(event: Event, name: str) -> bool:
     now_ms, timer = session.clock_ms, f"{board.TIMER}:{name}"
     if agent.status is not AgentStatus.ACTIVE:
         return event.postpone(timer, now_ms + rules.progress_ms_min)
-    since_ms = max(task.progressed_ms, agent.resumed_ms, agent.quiet_until_ms)
+    since_ms = max(task.progressed_ms, agent.resumed_ms, agent.spared_ms, agent.quiet_until_ms)
     if since_ms + most_ms > now_ms:
         # By then its pace may be another.
         return event.postpone(timer, min(since_ms + most_ms, now_ms + rules.progress_ms_min))
@@ -176,7 +183,7 @@ def check_mass_silence(event: TimerEvent, question_id: str) -> bool:
         for name in found.silent:
             # The others may be about to come back too.
             agent = session.agents.records[name]
-            agent.resumed_ms = session.clock_ms
+            agent.spared_ms = session.clock_ms
             session.agents.put(name, agent)
         return True
     look_ms = session.clock_ms + rules.silence_ms_min
@@ -195,7 +202,7 @@ def apply_mass_answer(event: Event, asked: EscalationRecord) -> None:
     if asked.decision == GIVE_UP:
         session = event.session
         for name in _survey(session, event.rules, session.clock_ms).silent:
-            event.set_timer(f"{TIMER}:{name}", session.clock_ms)
+            event.set_timer(f"{SILENCE_TIMER}:{name}", session.clock_ms)
 
 
 def note_progress(event: Event, agent: AgentRecord) -> None:
@@ -253,7 +260,7 @@ def peers_needed(session: SessionState, timer: str, rules: Rules, now_ms: int) -
     going on now.
     """
     kind, _, subject = timer.partition(":")
-    if kind == TIMER:
+    if kind == SILENCE_TIMER:
         agent = session.agents.get(subject)
         if agent is None or agent.status in ENDED:
             return None
@@ -397,7 +404,7 @@ def _most_needed(session: SessionState, rules: Rules, silent: list[str]) -> str 
 def idle_from_ms(agent: AgentRecord) -> int:
     """Return the time from which an agent has been at work without progress, ms."""
     last_ms = agent.idle_since_ms or agent.seen_ms
-    return max(last_ms, agent.resumed_ms, agent.quiet_until_ms)
+    return max(last_ms, agent.resumed_ms, agent.spared_ms, agent.quiet_until_ms)
 
 
 def _progress_due_ms(agent: AgentRecord, rules: Rules, now_ms: int) -> int | None:

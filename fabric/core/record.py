@@ -111,8 +111,12 @@ class AgentRecord(Struct, omit_defaults=True):
     error: str = ""
     #: The last intervals between its signals, ms: its rhythm.
     intervals: list[int] = []
-    #: When its last wait or pause ended, ms: only from then on is its silence counted.
+    #: It sends HEARTBEAT after so long without another signal, as it has said; 0: it has not.
+    heartbeat_ms: int = 0
+    #: When its last wait or pause ended, ms: only from then on is its silence counted, unless it
+    #: sends heartbeats while it waits. And when it was spared: many had been silent with it.
     resumed_ms: int = 0
+    spared_ms: int = 0
     #: The end of the silence that it has announced, ms: only from then on does its silence count.
     quiet_until_ms: int = 0
     #: Time of its last signal before the HEARTBEATs that are all it sends now, ms; 0: another one

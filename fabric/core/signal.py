@@ -224,7 +224,8 @@ class Started(Struct, frozen=True):
     With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted. `workspace` is the
     copy of the files that the agent works in, `HOST:TOP`. `takes_over` names the instance that this
     one replaces, because its process is gone; `*` stands for any. `resumes_from` names a checkpoint
-    of the incarnation before: what that had found by then stands.
+    of the incarnation before: what that had found by then stands. `heartbeat_ms`: after so long
+    without another signal the agent sends HEARTBEAT, while it waits too.
     """
 
     task: Name | None = None
@@ -239,6 +240,7 @@ class Started(Struct, frozen=True):
     workspace: Name | None = None
     takes_over: Name | None = None
     resumes_from: Name | None = None
+    heartbeat_ms: Milliseconds | None = None
 
 
 class Progress(Struct, frozen=True):

@@ -38,7 +38,7 @@ from fabric.core import (
 )
 from fabric.core import signal as payloads
 from fabric.core.admission import admit, refusal_notice, tell_refusal
-from fabric.core.agent_status import update_status, waiting_leader
+from fabric.core.agent_status import SILENCE_TIMER, update_status, waiting_leader
 from fabric.core.directive import Notice
 from fabric.core.event import (
     ACCEPTED,
@@ -161,7 +161,7 @@ TIMERS: dict[str, Alarm] = {
     barriers.TIMER: barriers.deadline_passed,
     claims.TIMER: claims.hold_expired,
     claims.REST_TIMER: claims.grant_rest,
-    liveness.TIMER: liveness.check_silence,
+    SILENCE_TIMER: liveness.check_silence,
     escalation.TIMER: escalation.answer_due,
     liveness.MASS_TIMER: liveness.check_mass_silence,
     deadlock.TIMER: deadlock.check_later,

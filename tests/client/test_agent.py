@@ -40,7 +40,8 @@ async def test_every_verb_is_a_signal(server: RunningServer) -> None:
             "STARTED",
             {
                 "task": "review", "task_type": "Code Review", "priority": 5, "parallel_group": "g",
-                "reads": ["a.py"], "writes": ["b.py"], "produces": ["x", "y"], "confirm": True,
+                "reads": ["a.py"], "writes": ["b.py"], "produces": ["x", "y"],
+                "heartbeat_ms": 3_600_000, "confirm": True,
             },
         ),
         (

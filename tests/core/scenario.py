@@ -290,6 +290,7 @@ def show_record(record: msgspec.Struct, *, rhythm: bool) -> str:
     if not rhythm:
         known.pop("intervals", None)
         known.pop("resumed_ms", None)
+        known.pop("spared_ms", None)
     if isinstance(record, TaskRecord):
         for field in ("added", "place", *(() if rhythm else ("paces", "progressed_ms"))):
             known.pop(field, None)
@@ -299,7 +300,7 @@ def show_record(record: msgspec.Struct, *, rhythm: bool) -> str:
 
 
 def show_value(field: str, value: Any) -> str:
-    if field in ("limit_ms", "estimate_ms"):
+    if field in ("limit_ms", "estimate_ms", "heartbeat_ms"):
         return f"{value / 1000:g} s"
     if field == "arrived":
         value = {name: show_time(ms) for name, ms in value.items()}

@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from os import getloadavg
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import redis
 
 from tests.hosts.crew import Record, lost, overlaps, read
@@ -36,6 +38,9 @@ SICK, WELL = ("A", "B"), ("C", "D")
 #: Hosts with a server: the first primary, the replicas. Without sentinels, only the last.
 SERVERS = ("one", "two", "server")
 
+#: Bytes of one signal of a backlog.
+BULK_BYTES = 75_000
+
 #: Longest time after a fault until every agent has had a turn; and until all have ended, s.
 END_S_MAX = 90
 
@@ -49,6 +54,12 @@ class Case:
     host: str
     link: dict[str, Any]
     with_sentinels: bool = False
+    #: Whether all that runs on the host stands still meanwhile.
+    is_frozen: bool = False
+    #: Bytes of signals that wait when the fault begins; they must be decided while it lasts.
+    backlog: int = 0
+    #: Hosts with a worker.
+    workers: tuple[str, ...] = ("one", "two")
 
 
 CASES = {
@@ -65,6 +76,16 @@ CASES = {
         Case("half-open", 30, "one", {"loss_to": 1.0}),
         Case("200 ms away", 30, "one", {"delay_s": 0.1}),
         Case("1 Mbit/s", 30, "one", {"rate": 125_000}),
+        Case("1 Mbit/s and a backlog", 90, "one", {"rate": 125_000}, backlog=3_000_000),
+        Case(
+            "the same, no other worker",
+            90,
+            "one",
+            {"rate": 125_000},
+            backlog=3_000_000,
+            workers=("one",),
+        ),
+        Case("server frozen 30 s", 30, "server", {}, is_frozen=True),
         Case("the primary's host cut 30 s", 30, "one", {"is_cut": True}, with_sentinels=True),
         Case("the primary's host cut 120 s", 120, "one", {"is_cut": True}, with_sentinels=True),
     )
@@ -75,9 +96,15 @@ class Fleet:
     """The hosts at work, until the block ends. With sentinels, the first primary is on `one`."""
 
     def __init__(
-        self, hosts: dict[str, Host], relay: Relay, folder: Path, *, with_sentinels: bool
+        self,
+        hosts: dict[str, Host],
+        relay: Relay,
+        folder: Path,
+        *,
+        with_sentinels: bool,
+        workers: tuple[str, ...],
     ) -> None:
-        self._hosts, self.relay, self._folder = hosts, relay, folder
+        self.hosts, self.relay, self._folder = hosts, relay, folder
         self._servers = SERVERS if with_sentinels else SERVERS[-1:]
         url = "redis://server:6379"
         if with_sentinels:
@@ -90,8 +117,9 @@ class Fleet:
         self._stop = folder / "stop"
         for name in self._servers:
             self._start_server(name)
-        for host in ("one", "two"):
-            self._start(host, f"python -m workers orchestrator --name {host}")
+        for host in workers:
+            # By this name the worker on `one` has the partition, while both are well.
+            self._start(host, f"python -m workers orchestrator --name orchestrator-{host}")
         for host, names in (("one", SICK), ("agents", WELL)):
             words = f"{','.join(names)} {int(with_sentinels)} {folder / host}.json {self._stop}"
             self._start(host, f"python -m tests.hosts.crew {url} {words}")
@@ -102,7 +130,7 @@ class Fleet:
         own.mkdir()
         lines = f'{common}dir {own}\nsave ""\nunixsocket {own}/redis.sock\n'
         if len(self._servers) > 1:
-            primary = self._hosts[self._servers[0]].address
+            primary = self.hosts[self._servers[0]].address
             lines += "repl-diskless-sync-delay 0\nrepl-timeout 5\nrepl-ping-replica-period 1\n"
             lines += "" if host == self._servers[0] else f"replicaof {primary} 6379\n"
             watch = f"port 26379\ndir {own}\nsentinel monitor fabric {primary} 6379 2\n"
@@ -115,7 +143,7 @@ class Fleet:
 
     def _start(self, host: str, script: str) -> None:
         log = self._folder / f"{host}.log"
-        self._hosts[host].start(
+        self.hosts[host].start(
             f"exec {script}", folder=self._folder, environment=self._environment, log=log
         )
 
@@ -143,16 +171,33 @@ class Fleet:
         await asyncio.to_thread(
             until, lambda: all(mark.exists() for mark in marks), self.said, END_S_MAX
         )
-        return await lost(f"unix://{self._primary()}", self.records())
+        primary = await asyncio.to_thread(self._primary)
+        return await lost(f"unix://{primary}", self.records())
+
+    def pile_up(self, size: int) -> None:
+        """Add a backlog of so many bytes, from the server's own host."""
+        partial = "x" * BULK_BYTES
+        with redis.Redis(unix_socket_path=str(self._primary())) as asked:
+            for number in range(size // BULK_BYTES):
+                payload = msgspec.json.encode({"partial": {f"bulk{number}": partial}})
+                fields = {"session": "s", "type": "PARTIAL_RESULT", "emitter": "BULK"}
+                asked.xadd("fabric:{0}:signals", fields | {"payload": payload})
 
     def _primary(self) -> Path:
-        """Return the socket of the server that takes writes."""
-        sockets = [self._folder / f"redis-{host}" / "redis.sock" for host in self._servers]
-        for path in sockets:
-            with redis.Redis(unix_socket_path=str(path)) as asked:
-                if asked.info("replication")["role"] == "master":
-                    return path
-        raise AssertionError("no primary")
+        """Return the socket of the only server that takes writes: a former primary may still."""
+        found: list[Path] = []
+
+        def is_one() -> bool:
+            found.clear()
+            for host in self._servers:
+                path = self._folder / f"redis-{host}" / "redis.sock"
+                with redis.Redis(unix_socket_path=str(path)) as asked:
+                    if asked.info("replication")["role"] == "master":
+                        found.append(path)
+            return len(found) == 1
+
+        until(is_one, self.said, END_S_MAX)
+        return found[0]
 
 
 @dataclass
@@ -164,21 +209,25 @@ class Outcome:
     back_s: float
     overlaps: list[float]
     lost: int
+    #: Whether a backlog was decided while the fault lasted: agents had turns after it.
+    has_drained: bool
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing was lost, and no two wrote at once."""
-        return not self.overlaps and not self.lost
+        """Whether nothing was lost, no two wrote at once, and a backlog was decided."""
+        return not self.overlaps and not self.lost and self.has_drained
 
 
 @contextmanager
-def fleet(*, with_sentinels: bool) -> Iterator[Fleet]:
+def fleet(case: Case) -> Iterator[Fleet]:
     """Make the hosts, and put them to work."""
     folder = Path(tempfile.mkdtemp(prefix="fabric-links-"))
     relay = Relay()
     try:
         with network(("server", "one", "two", "agents"), folder / "hosts", {}, relay) as hosts:
-            yield Fleet(hosts, relay, folder, with_sentinels=with_sentinels)
+            yield Fleet(
+                hosts, relay, folder, with_sentinels=case.with_sentinels, workers=case.workers
+            )
     finally:
         relay.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,11 +235,16 @@ def fleet(*, with_sentinels: bool) -> Iterator[Fleet]:
 
 async def measure(case: Case) -> Outcome:
     """Run a case: work, the fault, and work again; every agent must have a turn after it."""
-    with fleet(with_sentinels=case.with_sentinels) as running:
+    with fleet(case) as running:
         await asyncio.to_thread(until, lambda: running.has_turns(SICK + WELL, 0.0), running.said)
         began = time.monotonic()
         running.relay.links[case.host] = Link(**case.link)
+        running.pile_up(case.backlog)
+        if case.is_frozen:
+            running.hosts[case.host].freeze()
         await asyncio.sleep(case.last_s)
+        if case.is_frozen:
+            running.hosts[case.host].thaw()
         running.relay.links[case.host] = Link()
         ended = time.monotonic()
         await asyncio.to_thread(
@@ -207,6 +261,7 @@ async def measure(case: Case) -> Outcome:
         back_s=max(firsts) - ended,
         overlaps=[round(shared_s, 3) for *_, shared_s in overlaps(records)],
         lost=sum(map(len, missing_reports.values())),
+        has_drained=not case.backlog or during[-2] > began + case.last_s / 2,
     )
 
 
@@ -220,7 +275,9 @@ def main(names: list[str]) -> int:
         is_well = is_well and found.is_well
         sys.stdout.write(
             f"{name:<30} longest gap {found.gap_s:5.1f} s, back after {found.back_s:5.1f} s, "
-            f"{found.turns} turns, overlaps {found.overlaps}, lost {found.lost}\n"
+            f"{found.turns} turns, overlaps {found.overlaps}, lost {found.lost}"
+            f"{'' if found.has_drained else ', the backlog stood still'}, "
+            f"load {getloadavg()[0]:.0f}\n"
         )
         sys.stdout.flush()
     return int(not is_well)

@@ -133,11 +133,22 @@ class Host:
         """Put it back."""
         _ip("link", "set", "eth0", "up", namespace=self.namespace)
 
-    def end(self) -> None:
-        """Kill everything that runs there."""
+    def freeze(self) -> None:
+        """Stop everything that runs there; its connections stay."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for pid in _ip("netns", "pids", self.namespace).split():
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(int(pid), number)
+
+    def end(self) -> None:
+        """Kill everything that runs there."""
+        self._signal(signal.SIGKILL)
         for process in self._started:
             process.wait(LIMIT_S)
 

@@ -184,6 +184,16 @@ def _check_hang(world: World, line: Line) -> None:
         raise Violation("who hangs is asked about", f"{session}: {holder} {agents[holder]}")
 
 
+def _check_holder(world: World, line: Line) -> None:
+    """Check that an agent holds a resource by now."""
+    holder, resource = line.words
+    (found,) = at_once(world.store.hashes([_keys(world, world.actors[holder].session).claims]))
+    for one in map(msgspec.json.decode, found.values()):
+        if one["agent"] == holder and resource in one["writes"] and one.get("granted_ms"):
+            return
+    raise Violation("what the silent have goes on", f"{holder} has no {resource}: {found}")
+
+
 def _check_timers(world: World, line: Line) -> None:
     """Check that no timer is long overdue where somebody serves the partition."""
     clock_ms = world.server.clock_ms()
@@ -408,7 +418,7 @@ SERVER: dict[str, Callable[[World, Line], None]] = {
     for name, verb in {
         "cut": _cut_all, "restart": _restart, "forget": _forget, "refuse": _refuse,
         "clock": _clock, "group": _group, "epoch": _epoch, "fleet": _cut_fleet,
-        "hang": _check_hang, "timers": _check_timers,
+        "hang": _check_hang, "holds": _check_holder, "timers": _check_timers,
     }.items()
 }  # fmt: skip
 

@@ -90,7 +90,8 @@ class Seat:
             name = known or self._name
             agent = (await self.session.agents()).get(name)
             if agent is None or agent.status in ENDED:
-                await self.send({"type": "STARTED"}, name)
+                beat = {"heartbeat_ms": self._fabric.settings.heartbeat_ms}
+                await self.send({"type": "STARTED", "payload": beat}, name)
                 self._own = name
                 if self._beating is None:
                     self._beating = asyncio.create_task(self._beat())
