@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
+from types import MappingProxyType
 
 from msgspec import structs
 
@@ -56,6 +58,12 @@ GONE_LEASES = 120
 #: answered takes five seconds, and so does the longest pause between two tries.
 LIVE_MS = 60_000
 
+#: Weights when none are known: all are 1.
+EVEN: Mapping[str, int] = MappingProxyType({})
+
+#: Largest part of 1 that a digest stands for: the logarithm of 1 is 0.
+PART_MAX = 1 - 2**-53
+
 MakeHandler = Callable[[WorkerStore, Partition], Handler]
 
 
@@ -91,8 +99,9 @@ class Replica:
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
         self._health = Health(settings.lease_ms)
         self._record = WorkerRecord(
-            nonce(), *(place or (socket.gethostname(), os.getpid())), build, rules, 0, 0
-        )
+            nonce(), *(place or (socket.gethostname(), os.getpid())), build, rules, 0, 0,
+            weight=settings.weight,
+        )  # fmt: skip
         #: Peers that were at work when we last heard of them.
         self._peers: dict[str, WorkerRecord] = {}
         #: When the server answered last, and when it was last asked.
@@ -153,7 +162,9 @@ class Replica:
                     await outage.failed(error, stop)
                     continue
                 outage.worked()
-                self._take_share(share(self.name, partitions, live))
+                weights = {one: said.weight for one, said in self._peers.items()}
+                weights[self.name] = self._settings.weight
+                self._take_share(share(self.name, partitions, live, weights))
                 await _wait(stop, pause_ms)
         except asyncio.CancelledError:
             tasks = [task for _, task in self._serving.values()]
@@ -330,20 +341,28 @@ async def _wait(stop: asyncio.Event, pause_ms: int) -> None:
             await stop.wait()
 
 
-def share(replica: str, partitions: int, replicas: list[str]) -> set[int]:
+def share(
+    replica: str, partitions: int, replicas: list[str], weights: Mapping[str, int] = EVEN
+) -> set[int]:
     """Return the partitions that a replica should serve, of all there are.
 
     Rendezvous hashing, computed by each replica for itself: when a replica joins or leaves, only
     its own partitions change hands (Thaler and Ravishankar, "Using name-based mappings to increase
-    hit rates", 1998).
+    hit rates", 1998; with weights: Schindelhauer and Schomaker, "Weighted distributed hash tables",
+    2005). A replica whose weight is not known has weight 1.
     """
-    return {number for number in range(partitions) if preferred(number, replicas) == replica}
+    found = (preferred(number, replicas, weights) for number in range(partitions))
+    return {number for number, one in enumerate(found) if one == replica}
 
 
-def preferred(partition: int, replicas: list[str]) -> str | None:
+def preferred(partition: int, replicas: list[str], weights: Mapping[str, int] = EVEN) -> str | None:
     """Return the replica that should serve a partition; None when there is no replica."""
 
-    def weight(replica: str) -> tuple[bytes, str]:
-        return blake2b(f"{partition}/{replica}".encode(), digest_size=8).digest(), replica
+    def place(replica: str) -> tuple[float, bytes, str]:
+        digest = blake2b(f"{partition}/{replica}".encode(), digest_size=8).digest()
+        # In the order of the digests where all weights are the same, as without weights.
+        part = (int.from_bytes(digest) + 1) / 2**64
+        return weights.get(replica, 1) / -math.log(min(part, PART_MAX)), digest, replica
 
-    return max(replicas, key=weight, default=None)
+    weighted = [one for one in replicas if weights.get(one, 1)]
+    return max(weighted or replicas, key=place, default=None)

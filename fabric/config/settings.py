@@ -106,6 +106,14 @@ class Settings:
         Declared(example=8080, worker_flag=True),
         "A worker answers /healthz and /readyz on this port, on all addresses; by default on none.",
     ] = None
+    # For a host that is stronger, or nearer to the server, than others.
+    weight: Annotated[
+        int,
+        Number("parts", 0, 100, zero="a standby"),
+        Declared(worker_flag=True),
+        "A worker of twice the weight serves twice the partitions. One of weight 0 serves none "
+        "while another worker of its kind that has a weight is at work.",
+    ] = 1
     block_ms: Annotated[
         int,
         Number("ms", 10, 30_000),

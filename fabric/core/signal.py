@@ -222,10 +222,8 @@ class Started(Struct, frozen=True):
     """Work has begun; declares what the agent will read, write and produce, and its quotas.
 
     With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted. `workspace` is the
-    copy of the files that the agent works in, `HOST:TOP`. `takes_over` names the instance that this
-    one replaces, because its process is gone; `*` stands for any. `resumes_from` names a checkpoint
-    of the incarnation before: what that had found by then stands. `heartbeat_ms`: after so long
-    without another signal the agent sends HEARTBEAT, while it waits too.
+    copy of the files that it works in, `HOST:TOP`. `takes_over` names the instance, now gone, that
+    it replaces (`*`: any). What it had found by the checkpoint `resumes_from` stands.
     """
 
     task: Name | None = None

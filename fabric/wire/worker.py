@@ -28,6 +28,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     clock_ms: int = 0
     #: Why it leaves its share to its peers for now; "" when it does not.
     rests: str = ""
+    #: Its share, beside those of its peers; 0: only when no other has one.
+    weight: int = 1
 
 
 _decoder = msgspec.json.Decoder(WorkerRecord)

@@ -51,6 +51,29 @@ def test_the_shares_are_about_even() -> None:
     assert max(sizes) < PARTITIONS / len(REPLICAS) * 2
 
 
+def test_a_replica_of_twice_the_weight_has_twice_the_share() -> None:
+    weights = dict(zip(REPLICAS, (1, 1, 2, 4, 0), strict=True))
+    sizes = [len(share(name, PARTITIONS, REPLICAS, weights)) for name in REPLICAS]
+    assert sum(sizes) == PARTITIONS
+    assert [round(8 * size / PARTITIONS) for size in sizes] == [1, 1, 2, 4, 0]
+
+
+def test_only_when_its_weight_changes_do_partitions_move_to_or_from_a_replica() -> None:
+    before = {name: share(name, PARTITIONS, REPLICAS, {}) for name in REPLICAS}
+    after = {name: share(name, PARTITIONS, REPLICAS, {REPLICAS[0]: 3}) for name in REPLICAS}
+    assert after[REPLICAS[0]] > before[REPLICAS[0]]
+    assert all(after[name] <= before[name] for name in REPLICAS[1:])
+
+
+def test_a_replica_without_weight_serves_when_no_other_has_any() -> None:
+    assert preferred(0, ["far"], {"far": 0}) == "far"
+    assert share("far", PARTITIONS, ["far", "near"], {"far": 0}) == set()
+    both = {"far": 0, "farther": 0}
+    assert share("far", PARTITIONS, list(both), both) | share(
+        "farther", PARTITIONS, list(both), both
+    ) == set(range(PARTITIONS))
+
+
 def test_a_replica_that_is_not_live_has_no_share() -> None:
     assert share("unknown", PARTITIONS, REPLICAS) == set()
     assert share("alone", 3, ["alone"]) == {0, 1, 2}
