@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fabric.client.agent import Agent
@@ -22,6 +23,9 @@ OVER = ("DEAD", "REPLACED", "ENDED", "STALE_INCARNATION")
 
 #: Incarnations that one process lives after it was told that the one before is over.
 INCARNATIONS_MAX = 5
+
+#: How long ago a grant that is just believed in may have ended, s: the looks at it take time.
+GRANT_S_MAX = 20.0
 
 #: A message: its id, cause and type. After a failover another message may have the same id.
 Shown = tuple[bytes, bytes, bytes]
@@ -43,7 +47,11 @@ class Received:
 class Actor:
     """An agent: its current process, what it does, and what it has received."""
 
-    def __init__(self, name: str, session: str, settings: Settings) -> None:
+    def __init__(
+        self, name: str, session: str, settings: Settings, over_s: Callable[[str, int], float]
+    ) -> None:
+        """`over_s` says how long ago a grant of a session, by its token, was taken away."""
+        self.over_s = over_s
         self.name = name
         self.session = session
         self.settings = settings
@@ -183,6 +191,14 @@ class Actor:
                 self.completed.append(agent.incarnation)
             if line.verb in ("complete", "fail"):
                 return
+
+    def enter(self, grant: Grant) -> None:
+        """Begin to write: the grant was in force a moment ago."""
+        self.grants.append(grant)
+        late_s = self.over_s(self.session, grant.token)
+        if late_s > GRANT_S_MAX:
+            detail = f"{self.name}: token {grant.token} was over {late_s:.0f} s before"
+            self.wrong.append(("who begins to write has the grant", detail))
 
     def _begin(self, node: Node, line: Line) -> None:
         self.doing, self.since_s = line, node.loop.time()

@@ -17,6 +17,7 @@ from fabric.store.value import SEQUENCE_MAX, parse_id
 from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
 from tests.simulation.judge.judge import Violation
+from tests.simulation.judge.serving import oldest
 from tests.simulation.judge.silence import UNDER_WAY_MS
 from tests.simulation.network import at_once
 from tests.simulation.node import Node
@@ -71,6 +72,19 @@ def _slow(world: World, node: Node, line: Line) -> None:
     """Slow down all requests for some seconds."""
     node.link.weather.slow_s = line.option("by", 1.0)
     world.timeline.after(float(line.subject), partial(setattr, node.link.weather, "slow_s", 0.0))
+
+
+def _link(world: World, node: Node, line: Line) -> None:
+    """Make a link far (`delay=`), lossy (`loss=`) or narrow (`rate=`) for some seconds."""
+    weather = node.link.weather
+    weather.delay_s, weather.loss = line.option("delay", 0.0), line.option("loss", 0.0)
+    weather.rate = line.option("rate", 0.0)
+
+    def heal() -> None:
+        weather.delay_s = weather.loss = weather.rate = 0.0
+        world.serving.disturbed(world.timeline.now_s)
+
+    world.timeline.after(float(line.subject), heal)
 
 
 def _cut(world: World, node: Node, line: Line) -> None:
@@ -192,6 +206,15 @@ def _check_holder(world: World, line: Line) -> None:
         if one["agent"] == holder and resource in one["writes"] and one.get("granted_ms"):
             return
     raise Violation("what the silent have goes on", f"{holder} has no {resource}: {found}")
+
+
+def _check_drained(world: World, line: Line) -> None:
+    """Check that what was sent until some seconds ago has been decided."""
+    most_ms = float(line.subject) * 1000
+    for partition in range(world.partitions):
+        oldest_ms = oldest(world.store, partition)
+        if oldest_ms is not None and world.server.clock_ms() - oldest_ms > most_ms:
+            raise Violation("a backlog drains", f"{partition}: {oldest_ms}")
 
 
 def _check_timers(world: World, line: Line) -> None:
@@ -409,7 +432,7 @@ def decide(world: World, line: Line | None = None) -> int:
 #: Faults of one process.
 PROCESS: dict[str, Callable[[World, Node, Line], None]] = {
     "kill": _kill, "freeze": _freeze, "lose": _lose, "late": _late, "repeat": _repeat,
-    "slow": _slow, "cut": _cut,
+    "slow": _slow, "cut": _cut, "link": _link,
 }  # fmt: skip
 
 #: Faults of the server.
@@ -418,7 +441,8 @@ SERVER: dict[str, Callable[[World, Line], None]] = {
     for name, verb in {
         "cut": _cut_all, "restart": _restart, "forget": _forget, "refuse": _refuse,
         "clock": _clock, "group": _group, "epoch": _epoch, "fleet": _cut_fleet,
-        "hang": _check_hang, "holds": _check_holder, "timers": _check_timers,
+        "hang": _check_hang, "holds": _check_holder, "drained": _check_drained,
+        "timers": _check_timers,
     }.items()
 }  # fmt: skip
 

@@ -77,6 +77,8 @@ def generate(seed: int) -> Plan:
     if seed % 4 == 0:
         # From a source of chance of its own, so that all other plans stay what they are.
         lines += _deletions(random.Random(-seed), agents, end_s)
+    if seed % 3 == 0:
+        lines += _links(random.Random(f"{seed}/links"), settings, end_s)
     return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
 
 
@@ -163,6 +165,22 @@ def _deletions(chance: random.Random, agents: tuple[str, ...], end_s: float) -> 
     return [
         Line(_ms(chance.uniform(0, end_s)), "intruder", "delete", (chance.choice(agents),))
         for _ in range(chance.randint(4, 16))
+    ]
+
+
+def _links(chance: random.Random, settings: dict[str, int], end_s: float) -> list[Line]:
+    """Workers have links that are far, lossy or narrow, for long."""
+    workers = [f"orchestrator-{n}" for n in range(1, settings["orchestrators"] + 1)]
+    workers += [f"synthesizer-{n}" for n in range(1, settings["synthesizers"] + 1)]
+    kinds = ("delay=0.05", "delay=0.3", "delay=1", "loss=0.3", "loss=0.9", "rate=500", "rate=5000")
+    return [
+        Line(
+            _ms(chance.uniform(0, end_s)),
+            chance.choice(workers),
+            "link",
+            (str(chance.choice((60, 300, 900))), *sorted(chance.sample(kinds, 1))),
+        )
+        for _ in range(chance.randint(1, 4))
     ]
 
 

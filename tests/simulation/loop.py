@@ -35,23 +35,23 @@ class NodeLoop(asyncio.BaseEventLoop):
         self.is_dead = False
         self._timeline = timeline
         self._report = report
-        self._is_frozen = False
+        self.is_frozen = False
         #: Callbacks that became due while it was frozen.
         self._put_off: list[asyncio.Handle] = []
 
     def admit(self, handle: asyncio.Handle) -> bool:
         """Return whether a callback may run now; keep those of a frozen process for later."""
-        if self._is_frozen and not self.is_dead:
+        if self.is_frozen and not self.is_dead:
             self._put_off.append(handle)
-        return not (self._is_frozen or self.is_dead)
+        return not (self.is_frozen or self.is_dead)
 
     def freeze(self) -> None:
         """Stop (SIGSTOP)."""
-        self._is_frozen = True
+        self.is_frozen = True
 
     def thaw(self) -> None:
         """Go on (SIGCONT): everything that became due meanwhile runs at once, in order."""
-        self._is_frozen = False
+        self.is_frozen = False
         put_off, self._put_off = self._put_off, []
         for handle in put_off:
             self._timeline.soon(self, handle)

@@ -24,6 +24,12 @@ Operation = Callable[[], Coroutine[Any, Any, Any]]
 #: Seconds for a request or a reply on a quiet network: uniformly between these two.
 LATENCY_S = (0.0002, 0.002)
 
+#: What was lost so often that it would be sent again only after so many seconds is lost for good.
+LOST_S = 60.0
+
+#: Seconds until what got lost is sent again; doubled each time, as TCP does.
+AGAIN_S = 0.2
+
 #: Seconds until a client notices a refused connection.
 REFUSED_S = 0.001
 
@@ -43,6 +49,12 @@ class Weather:
     repeated_requests: int = 0
     #: Whether there is no connection at all.
     is_cut: bool = False
+    #: Extra seconds for each request and each reply, always as many.
+    delay_s: float = 0.0
+    #: Share of the requests and of the replies that get lost, each time that they are sent again.
+    loss: float = 0.0
+    #: Bytes of entries a second that get through, each reply as a whole; 0: as fast as it goes.
+    rate: float = 0.0
 
 
 @dataclass(eq=False)
@@ -67,6 +79,8 @@ class Link:
     weather: Weather = field(default_factory=Weather)
     #: How many connections were made so far.
     connections: int = 1
+    #: When a slow link has brought what is under way, s.
+    _free_s: float = 0.0
     #: In the order in which they were sent, so that a broken connection fails them in that order.
     _pending: dict[Pending, None] = field(default_factory=dict)
 
@@ -102,7 +116,10 @@ class Link:
             timeline.after(self._latency_s(), partial(self._lose, pending))
             timeline.after(weather.late_s * self.chance.random(), partial(arrive, pending))
         else:
-            timeline.after(self._latency_s(), partial(arrive, pending))
+            latency_s = self._latency_s()
+            timeline.after(latency_s, partial(arrive, pending))
+            if weather.loss and timeline.now_s + latency_s > limit_s:
+                timeline.at(limit_s, partial(self._lose, pending))
             if weather.repeated_requests:
                 weather.repeated_requests -= 1
                 self.counts["repeated request"] += 1
@@ -131,12 +148,15 @@ class Link:
         except FabricError as error:
             self._reply(partial(self._fail, pending, error), pending)
             return
-        if found or not block_ms:
-            self._reply(partial(_succeed, pending, found), pending)
-            return
 
         def deliver(entries: dict[str, list[Entry]]) -> None:
-            self._reply(partial(_succeed, pending, entries), pending)
+            some = (part for stream in entries.values() for _, fields in stream for part in fields)
+            size = sum(map(len, some)) if self.weather.rate else 0
+            self._reply(partial(_succeed, pending, entries), pending, size)
+
+        if found or not block_ms:
+            deliver(found)
+            return
 
         def fail(error: FabricError) -> None:
             self._fail(pending, error)
@@ -150,8 +170,8 @@ class Link:
 
         self.timeline.after(block_ms / 1000, give_up)
 
-    def _reply(self, deliver: Callable[[], None], pending: Pending) -> None:
-        """Deliver a reply, if it gets through."""
+    def _reply(self, deliver: Callable[[], None], pending: Pending, size: int = 0) -> None:
+        """Deliver a reply with so many bytes of entries, if it gets through."""
         if pending.is_swallowed or pending.future.done():
             return
         weather = self.weather
@@ -164,6 +184,9 @@ class Link:
                 self.timeline.at(pending.limit_s, partial(self._lose, pending))
             return
         arrives_s = self.timeline.now_s + self._latency_s()
+        if weather.rate and size:
+            self._free_s = max(self._free_s, self.timeline.now_s) + size / weather.rate
+            arrives_s = max(arrives_s, self._free_s)
         if arrives_s > pending.limit_s:
             self.timeline.at(pending.limit_s, partial(self._lose, pending))
         else:
@@ -193,8 +216,14 @@ class Link:
     def _latency_s(self) -> float:
         shortest, longest = LATENCY_S
         quiet_s = shortest + (longest - shortest) * self.chance.random()
-        slow_s = self.weather.slow_s
-        return quiet_s + slow_s * self.chance.random() if slow_s else quiet_s
+        weather = self.weather
+        if weather.slow_s:
+            quiet_s += weather.slow_s * self.chance.random()
+        again_s = AGAIN_S
+        while weather.loss and again_s < LOST_S and self.chance.random() < weather.loss:
+            quiet_s += again_s
+            again_s *= 2
+        return quiet_s + weather.delay_s
 
 
 def _succeed(pending: Pending, result: Any) -> None:

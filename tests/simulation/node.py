@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from tests.simulation.loop import NodeLoop, Report
-from tests.simulation.network import Link
+from tests.simulation.network import Link, Weather
 from tests.simulation.observed_store import ObservedStore
 from tests.simulation.server import SimulatedServer
 from tests.simulation.store import RemoteStore
@@ -40,6 +40,11 @@ class Node:
     def is_alive(self) -> bool:
         """Return whether it has neither ended nor been killed."""
         return not self.loop.is_dead and any(not task.done() for task in self._tasks)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Return whether it runs, and nothing is wrong with its link."""
+        return self.is_alive and not self.loop.is_frozen and self.link.weather == Weather()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Start another task in it."""

@@ -55,12 +55,12 @@ async def write(actor: Actor, agent: Agent, line: Line) -> None:
     async with AsyncExitStack() as held:
         first = agent.writing(*line.subject.split(","), timeout=timeout_s)
         grant = await held.enter_async_context(first)
-        actor.grants.append(grant)
+        actor.enter(grant)
         held.callback(actor.grants.remove, grant)
         await asyncio.sleep(hold_s / 2)
         if then is not None:
             grant = await held.enter_async_context(agent.writing(then, timeout=timeout_s))
-            actor.grants.append(grant)
+            actor.enter(grant)
             held.callback(actor.grants.remove, grant)
         await asyncio.sleep(hold_s / 2)
 

@@ -16,6 +16,7 @@ from tests.simulation.generate import SMALL
 from tests.simulation.judge import all_judges
 from tests.simulation.judge.claims import Claims
 from tests.simulation.judge.judge import Violation
+from tests.simulation.judge.serving import LOOK_S, Serving
 from tests.simulation.node import Node
 from tests.simulation.observed_store import ObservedStore
 from tests.simulation.plan import Line, Plan
@@ -54,6 +55,7 @@ class World:
         self._begun: list[Node] = []
         #: Uncaught exceptions: defects, and violations that judges raised inside workers.
         self.failures: list[Violation] = []
+        self.serving = Serving(plan.settings["lease_ms"])
         #: Whether the server has lost acknowledged writes.
         self.is_forgetful = False
         #: When it did so last, s.
@@ -77,6 +79,24 @@ class World:
                 back_s = line.option("back", 1.0)
                 self.timeline.at(max(0.0, line.at_s - back_s), partial(self._remember, line))
         self._remembered: dict[Line, tuple[object, object]] = {}
+        self._look()
+
+    def _look(self) -> None:
+        """Check that signals are decided, while a worker is healthy."""
+        nodes = [one.node for name, one in self.workers.items() if name.startswith("orchestrator")]
+        if any(node.is_healthy for node in nodes):
+            self.serving.look(
+                self.store, self.partitions, self.timeline.now_s, self.server.clock_ms()
+            )
+        else:
+            self.serving.disturbed(self.timeline.now_s)
+        self.timeline.after(LOOK_S, self._look)
+
+    def _disturb(self, line: Line) -> None:
+        """Note a line that does something to a worker or to the server; a link stays sick."""
+        last_s = [float(word) for word in line.words if word.replace(".", "", 1).isdigit()]
+        until_s = 0.0 if line.verb == "link" else max(last_s, default=0.0)
+        self.serving.disturbed(self.timeline.now_s + until_s)
 
     def node(self, name: str) -> Node:
         """Start a process."""
@@ -116,11 +136,20 @@ class World:
         actor = self.actors.get(line.who)
         if actor is None:
             session = f"small-{line.who}" if line.who in SMALL else SESSIONS[line.who in ("E", "F")]
-            actor = self.actors[line.who] = Actor(line.who, session, self.settings)
+            actor = Actor(line.who, session, self.settings, self._over_s)
+            self.actors[line.who] = actor
         if not actor.is_alive:
             if actor.node is not None:
                 actor.node.kill()
             actor.start(self.node(line.who), line)
+
+    def _over_s(self, session: str, token: int) -> float:
+        """Return how long ago a grant ended, s; 0 if it has not, or if nobody knows."""
+        found = [one.ended_ms for one in self.store.judges if isinstance(one, Claims)]
+        ended_ms = found[0].get((session, token))
+        if ended_ms is None or any(line.verb == "clock" for line in self.plan.lines):
+            return 0.0
+        return (self.server.clock_ms() - ended_ms) / 1000
 
     def process(self, name: str) -> Node | None:
         """Return the running process with a name, or None."""
@@ -136,6 +165,8 @@ class World:
 
     def _execute(self, line: Line) -> None:
         """Execute a line of the plan."""
+        if line.who in ("server", "intruder") or line.who in self.workers:
+            self._disturb(line)
         if line.who == "server":
             faults.SERVER[line.verb](self, line)
         elif line.who in ("intruder", "operator"):

@@ -100,6 +100,14 @@ async def test_one_joins_and_leaves(server: RunningServer) -> None:
     assert server.cli("EXISTS", Namespace().replicas(ORCHESTRATORS)) == 0
 
 
+async def test_one_without_weight_serves_while_no_other_does(server: RunningServer) -> None:
+    async with serving(server.url, name="far", weight=0, **FLAGS):
+        await eventually(lambda: shared_out(server, "far"), lambda: str(owners(server)))
+        async with serving(server.url, name="near", **FLAGS):
+            await eventually(lambda: shared_out(server, "near"), lambda: str(owners(server)))
+        await eventually(lambda: shared_out(server, "far"), lambda: str(owners(server)))
+
+
 async def test_one_is_cut_off_and_comes_back(
     server: RunningServer, proxy: Callable[[RunningServer], Proxy]
 ) -> None:

@@ -19,6 +19,7 @@ agent, and what is done stays done. `silence.py`: an agent that has sent somethi
 heard, or has announced its silence, is not declared dead. `times.py`: no grant, offer or barrier
 stands beyond its time. `balance.py`: tasks that run are kept apart by the rules, none is lost, and
 no agent with room is idle in vain.
+`serving.py`: while one worker has a healthy link, signals are decided soon.
 `attention.py`: an agent that goes on against an unread CANCEL is asked about.
 `identity.py`: a name belongs to one living process, and what will have to be merged is told.
 `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone

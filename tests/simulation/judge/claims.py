@@ -19,6 +19,8 @@ class Claims(Judge):
         #: Session and token of all that was granted; and in histories that the server has lost.
         self._tokens: set[tuple[str, int]] = set()
         self.lost_tokens: set[tuple[str, int]] = set()
+        #: Session and token → when that grant ended, by the server's clock, ms.
+        self.ended_ms: dict[tuple[str, int], int] = {}
         #: Session → its barriers that integrate: name → generation and leader.
         self._integrating: dict[str, dict[str, tuple[int, str]]] = {}
 
@@ -35,6 +37,10 @@ class Claims(Judge):
             touched[session] = None
             claims = self._claims.setdefault(session, {})
             for claim_id, value in changes.items():
+                before_it = claims.get(claim_id, {}).get("token", 0)
+                is_kept = value is not None and before_it == msgspec.json.decode(value).get("token")
+                if before_it and not is_kept:
+                    self.ended_ms[session, before_it] = commit.now_ms
                 if value is None:
                     claims.pop(claim_id, None)
                     continue
