@@ -74,6 +74,11 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
         # Before the clock moves: what is not written must leave no trace in memory either.
         event.decision = REPEATED
         return False
+    retired = session.retired.get(name) if agent is None else None
+    heard = retired.seq if retired is not None and _goes_on(signal, retired) else 0
+    if 0 < signal.seq <= heard:
+        event.decision = REPEATED
+        return False
     if agent is not None and agent.is_storming and _is_storm(event, agent, now_ms):
         return False
     session.tick(now_ms)
@@ -93,17 +98,17 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             session.log += 1
             event.is_outsider = True
             return True
-        retired = session.retired.get(name)
         last = retired.incarnation if retired is not None else 0
         if retired is not None and (why := _why_stale(signal, retired)):
             _refuse(event, *why)
             run.tell(event, name, refusal_notice(signal, *why))
             return False
-        if far := _leap(name, signal, last, 0):
+        if far := _leap(name, signal, last, heard):
             return _refuse(event, "LEAP", far)
         if len(session.agents) >= event.rules.agents_max and not _make_room(event):
             return _refuse_newcomer(event)
-        agent = _register(event, last)
+        agent = _register(event, last - 1 if heard else last)
+        agent.seq = heard
         before = agent.incarnation
     else:
         if not _may_speak(event, agent):
@@ -149,7 +154,7 @@ def _note_signal(event: SignalEvent, agent: AgentRecord) -> None:
 def _why_stale(signal: Signal, retired: RetiredRecord) -> tuple[str, str] | None:
     """Return code and reason when a signal is of an incarnation whose record is gone."""
     name, last = signal.emitter, f"incarnation {retired.incarnation}"
-    if signal.incarnation > retired.incarnation:
+    if signal.incarnation > retired.incarnation or _goes_on(signal, retired):
         return None
     if signal.incarnation:
         reason = f"incarnation {signal.incarnation} of {name} is over: the last one was {last}"
@@ -160,10 +165,15 @@ def _why_stale(signal: Signal, retired: RetiredRecord) -> tuple[str, str] | None
     return "ENDED", reason
 
 
+def _goes_on(signal: Signal, retired: RetiredRecord) -> bool:
+    """Whether a signal is of an incarnation that made room without having ended."""
+    return retired.seq > 0 and signal.incarnation in (0, retired.incarnation)
+
+
 def _register(event: SignalEvent, last: int) -> AgentRecord:
-    """Return the record of a new agent, or of a name whose `last` incarnation is retired."""
+    """Return the record of a new agent, or of a name whose `last` incarnation is over."""
     session, signal = event.session, event.signal
-    if last:
+    if event.name in session.retired:
         session.retired.drop(event.name)
     agent = AgentRecord(
         AgentStatus.ACTIVE,
@@ -301,6 +311,8 @@ def _make_room(event: SignalEvent) -> bool:
             agent.error = "it made room for other agents"
             event.dismiss(name, agent)
             event.set_timer(f"{SILENCE_TIMER}:{name}", None)
+            if agent.seq:
+                run.retire(session, name, agent.incarnation, agent.seq)
         else:
             run.retire(session, name, agent.incarnation)
         session.agents.drop(name)

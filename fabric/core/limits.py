@@ -18,6 +18,10 @@ PAYLOAD_BYTES_MAX = 1_048_576
 #: Levels of nesting in a payload. A parser's stack is the reason; 64 is beyond any real document.
 PAYLOAD_DEPTH_MAX = 64
 
+#: Longest chain of replies that rules may allow, and the most `hops` of a signal: each hop is a
+#: signal, so a chain this long is a loop.
+HOPS_MAX = 1_000
+
 #: Fields of one ingress entry. The envelope has 12; the flat spelling adds a payload's own.
 ENTRY_FIELDS_MAX = 64
 

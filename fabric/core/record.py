@@ -178,6 +178,8 @@ class RetiredRecord(Struct, omit_defaults=True):
 
     incarnation: int
     log: int
+    #: The last number heard, if it had not ended: it made room, and may go on. 0: it may not.
+    seq: int = 0
     #: When it was last told of a refused signal, ms.
     told_ms: int = 0
 

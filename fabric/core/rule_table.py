@@ -23,8 +23,6 @@ Globs = Annotated[tuple[Name, ...], Items(0, LIST_ITEMS_MAX, unique=True)]
 #: The most of one kind that a session may hold. Its state is read and written as a whole when it
 #: moves: above this, several sessions do better.
 SESSION_MAX = 1_000_000
-#: Longest chain of replies: each hop is a signal, so a chain this long is a loop.
-HOPS_MAX = 10_000
 #: More signals a second than one partition takes in: a higher limit would limit nothing.
 SIGNALS_PER_SECOND_MAX = 1_000_000
 #: A higher multiple of an agent's own rhythm says nothing about the agent.

@@ -176,7 +176,7 @@ class Rules(Struct, frozen=True):
 
     hops_max: Annotated[
         int,
-        Number("hops", 1, rule_table.HOPS_MAX),
+        Number("hops", 1, limits.HOPS_MAX),
         Declared("storms.hops_max"),
         "Longest chain of messages that reply to messages. It stops message loops.",
     ] = 32

@@ -156,11 +156,14 @@ def _open_because(session: SessionState) -> str:
     return f"nobody has come to run {session.run} of {session.name} yet"
 
 
-def retire(session: SessionState, name: str, incarnation: int) -> None:
-    """Remember the last incarnation of a name whose record goes: it must not speak again."""
+def retire(session: SessionState, name: str, incarnation: int, seq: int = 0) -> None:
+    """Remember the last incarnation of a name whose record goes: it must not speak again.
+
+    Unless `seq` says with which number it was heard last: it has not ended, and may go on.
+    """
     known = session.retired.get(name)
     last = max(incarnation, known.incarnation if known is not None else 0)
-    session.retired.put(name, RetiredRecord(last, session.log))
+    session.retired.put(name, RetiredRecord(last, session.log, seq))
     if len(session.retired) > SESSION_RETIRED_MAX:
         records = session.retired.records
         oldest = sorted(records, key=lambda one: (records[one].log, one))

@@ -15,7 +15,13 @@ from typing import Annotated, Any
 import msgspec
 
 from fabric.core.event import EVERYONE, ORCHESTRATOR, SYNTHESIZER
-from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX, FIELD_BYTES_MAX, NAME_CHARS_MAX
+from fabric.core.limits import (
+    COUNTER_MAX,
+    ENTRY_FIELDS_MAX,
+    FIELD_BYTES_MAX,
+    HOPS_MAX,
+    NAME_CHARS_MAX,
+)
 from fabric.core.signal import GIVING, PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError
 from fabric.wire import signal_error
@@ -42,9 +48,6 @@ _names: dict[bytes, str] = {}
 #: The same for numbers: agents begin at 1, and many are about as far.
 _numbers: dict[bytes, int] = {}
 _sessions: dict[bytes, str] = {}
-
-#: The largest `hops` a signal may have. The rules end a chain of messages long before.
-HOPS_MAX = 1_000
 
 #: Index of a field that an entry does not have: `_signal` appends an empty value there.
 ABSENT = -1

@@ -12,9 +12,8 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX, Name
+from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX, HOPS_MAX, Name
 from fabric.core.signal import PAYLOADS, SignalType
-from fabric.wire.entry import HOPS_MAX
 from fabric.wire.spelling import ARGUMENT, TYPE_FIELDS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -66,7 +66,7 @@ def test_the_first_fault_is_told_and_how_many_more(project: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         rulebook.load()
     assert str(caught.value) == (
-        f"{project}:2: storms.hops_max: found 0; write a whole number from 1 to 10000"
+        f"{project}:2: storms.hops_max: found 0; write a whole number from 1 to 1000"
     )
     project.write_text(HOPS.format(0) + "[limit]\n[lock]\n")
     with pytest.raises(ConfigError, match=r"hops_max: .* \(2 more: `fabric rules check` shows all"):

@@ -109,17 +109,33 @@ def test_agents_that_have_ended_make_room_first() -> None:
     assert say(play, SignalType.HEARTBEAT, "G").code == "LIMIT"
 
 
-def test_a_name_that_makes_room_before_its_end_is_forgotten_with_its_numbers() -> None:
+def test_a_name_that_made_room_goes_on_without_numbers_too() -> None:
+    play = plain(agents_max=2)
+    started(play, "BUSY", task="t")
+    play.say(numbered(1))
+    started(play, "B", task="u")
+    say(play, SignalType.COMPLETED, "B")
+    assert say(play, SignalType.PROGRESS, "A", percent=2).code == ""
+    agent = play.session.agents.records["A"]
+    assert (agent.incarnation, agent.seq) == (1, 1)
+
+
+def test_a_name_that_makes_room_before_its_end_goes_on_after_its_last_number() -> None:
     play = plain(agents_max=2)
     started(play, "BUSY", task="t")
     play.say(numbered(1))
     assert play.say(numbered(1)).outcome is Outcome.REPEATED
     assert list(say(play, SignalType.STARTED, "B", task="u").dismissed) == ["A"]
-    assert "A" not in play.session.retired
     say(play, SignalType.COMPLETED, "B")
-    # It begins anew. B, which had ended, is remembered.
-    again = play.say(numbered(1))
-    assert (again.outcome, again.code) == (Outcome.ACCEPTED, "")
+    log = play.session.log
+    # What it sends again has had its effect; what it sends next has one. B has ended.
+    assert play.say(numbered(1)).outcome is Outcome.REPEATED
+    assert play.session.log == log
+    following = play.say(numbered(2))
+    assert (following.outcome, following.code) == (Outcome.ACCEPTED, "")
+    assert not following.messages
+    assert play.session.agents.records["A"].seq == 2
+    assert play.say(numbered(1)).outcome is Outcome.REPEATED
     assert say(play, SignalType.PROGRESS, "B", percent=1).code == "ENDED"
 
 

@@ -4,17 +4,20 @@ from typing import Any
 
 import pytest
 
+from fabric.core.declaration import Number, fields
 from fabric.core.limits import (
     COUNTER_MAX,
     ENTRY_FIELDS_MAX,
     FIELD_BYTES_MAX,
+    HOPS_MAX,
     NAME_CHARS_MAX,
     PAYLOAD_BYTES_MAX,
     PAYLOAD_DEPTH_MAX,
 )
+from fabric.core.rules import Rules
 from fabric.core.signal import PAYLOADS, Progress, SignalType, Started
 from fabric.wire import signal_error
-from fabric.wire.entry import HOPS_MAX, decode
+from fabric.wire.entry import decode
 from fabric.wire.stored import pairs_of
 from tests.support.entry import flat, read, refusal
 
@@ -212,3 +215,10 @@ def test_a_field_that_is_there_twice_is_refused_even_if_both_agree(field: str) -
     more = twice if field in ("mine", "percent") else []
     error = refusal(flat(type="PROGRESS", payload="{}") + more + twice)
     assert (error.reason_code, error.field) == ("AMBIGUOUS", field)
+
+
+def test_a_chain_may_be_as_long_as_a_rule_may_say() -> None:
+    (rule,) = [field for field in fields(Rules) if field.name == "hops_max"]
+    number = rule.hint.note(Number)
+    assert number is not None
+    assert decode(flat(type="STARTED", hops=number.le)).hops == number.le == HOPS_MAX
