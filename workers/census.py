@@ -15,8 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fabric.core import liveness
-from fabric.core.agent_status import SILENCE_TIMER
-from fabric.core.event import Peers, Reading
+from fabric.core.event import SILENCE_TIMER, Peers, Reading
 from fabric.core.liveness import Since
 from fabric.core.record import ENDED, AgentRecord
 from fabric.core.rules import Rules

@@ -5,10 +5,9 @@ from __future__ import annotations
 from zlib import crc32
 
 from fabric.core import identity, lifecycle, liveness, roster, run
-from fabric.core.agent_status import SILENCE_TIMER
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
-from fabric.core.event import REPEATED, Decision, Event, Outcome, SignalEvent
+from fabric.core.event import REPEATED, SILENCE_TIMER, Decision, Event, Outcome, SignalEvent
 from fabric.core.limits import (
     INCARNATIONS_SKIPPED_MAX,
     NOTICE_PAUSE_MS,
@@ -98,17 +97,9 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             session.log += 1
             event.is_outsider = True
             return True
-        last = retired.incarnation if retired is not None else 0
-        if retired is not None and (why := _why_stale(signal, retired)):
-            _refuse(event, *why)
-            run.tell(event, name, refusal_notice(signal, *why))
+        agent = _newcomer(event, retired, heard)
+        if agent is None:
             return False
-        if far := _leap(name, signal, last, heard):
-            return _refuse(event, "LEAP", far)
-        if len(session.agents) >= event.rules.agents_max and not _make_room(event):
-            return _refuse_newcomer(event)
-        agent = _register(event, last - 1 if heard else last)
-        agent.seq = heard
         before = agent.incarnation
     else:
         if not _may_speak(event, agent):
@@ -168,6 +159,24 @@ def _why_stale(signal: Signal, retired: RetiredRecord) -> tuple[str, str] | None
 def _goes_on(signal: Signal, retired: RetiredRecord) -> bool:
     """Whether a signal is of an incarnation that made room without having ended."""
     return retired.seq > 0 and signal.incarnation in (0, retired.incarnation)
+
+
+def _newcomer(event: SignalEvent, retired: RetiredRecord | None, heard: int) -> AgentRecord | None:
+    """Register the agent of a signal, or refuse that; `heard`: it goes on after that number."""
+    session, signal, name = event.session, event.signal, event.name
+    last = retired.incarnation if retired is not None else 0
+    if retired is not None and (why := _why_stale(signal, retired)):
+        _refuse(event, *why)
+        run.tell(event, name, refusal_notice(signal, *why))
+    elif far := _leap(name, signal, last, heard):
+        _refuse(event, "LEAP", far)
+    elif len(session.agents) >= event.rules.agents_max and not _make_room(event):
+        _refuse_newcomer(event)
+    else:
+        agent = _register(event, last - 1 if heard else last)
+        agent.seq = heard
+        return agent
+    return None
 
 
 def _register(event: SignalEvent, last: int) -> AgentRecord:

@@ -12,11 +12,8 @@ from collections.abc import Mapping
 
 from fabric.core import record
 from fabric.core.directive import Resume
-from fabric.core.event import Event
+from fabric.core.event import SILENCE_TIMER, Event
 from fabric.core.session import SessionState
-
-#: The timer that looks at the silence of an agent is `silence:<agent>`.
-SILENCE_TIMER = "silence"
 
 #: While a barrier is in one of these states, its leader waits for its turn to integrate.
 LEADER_WAITS = frozenset({record.BarrierState.QUEUED, record.BarrierState.GATHERING})

@@ -32,6 +32,10 @@ ORCHESTRATOR = "ORCHESTRATOR"
 SYNTHESIZER = "SYNTHESIZER"
 
 
+#: The timer that looks at the silence of an agent is `silence:<agent>`.
+SILENCE_TIMER = "silence"
+
+
 class Kind(StrEnum):
     """The kind of a log entry."""
 

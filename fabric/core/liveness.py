@@ -31,7 +31,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fabric.core import board, quota, wait_graph
-from fabric.core.agent_status import SILENCE_TIMER
 from fabric.core.directive import Cancel, Nudge
 from fabric.core.escalation import (
     MASS_SILENCE,
@@ -41,7 +40,7 @@ from fabric.core.escalation import (
     close_own,
     new_question,
 )
-from fabric.core.event import Event, Peers, TimerEvent
+from fabric.core.event import SILENCE_TIMER, Event, Peers, TimerEvent
 from fabric.core.lifecycle import end
 from fabric.core.limits import NAMES_SHOWN_MAX, RHYTHM_INTERVALS_MIN, listed
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord

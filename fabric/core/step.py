@@ -38,13 +38,14 @@ from fabric.core import (
 )
 from fabric.core import signal as payloads
 from fabric.core.admission import admit, refusal_notice, tell_refusal
-from fabric.core.agent_status import SILENCE_TIMER, update_status, waiting_leader
+from fabric.core.agent_status import update_status, waiting_leader
 from fabric.core.directive import Notice
 from fabric.core.event import (
     ACCEPTED,
     EVERYONE,
     NO_PEERS,
     NOTHING_READ,
+    SILENCE_TIMER,
     Decision,
     Event,
     Outcome,
