@@ -1,6 +1,7 @@
 """Agents of several sessions, and several processes of one name, in one worktree."""
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def test_what_git_cannot_merge_is_named_when_it_is_given_back(separate: Shell) -
 
 def test_a_command_that_ends_has_its_copy_tried(separate: Shell) -> None:
     shell, top = separate, separate.home
-    program = "fabric emit INTENT writes=a.py --confirm && sed -i s/^5$/$FABRIC_AGENT/ a.py"
+    fabric = f"{sys.executable} -m fabric.cli"
+    program = f"{fabric} emit INTENT writes=a.py --confirm && sed -i s/^5$/$FABRIC_AGENT/ a.py"
     for name, agent in (("one", "A"), ("two", "B")):
         shell.home = top / name
         assert shell.run("run", "--agent", agent, "--", "sh", "-c", program).code == 0

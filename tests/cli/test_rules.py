@@ -15,7 +15,7 @@ def test_all_faults_are_printed(lone: Shell) -> None:
     done = lone.run("rules", "check", "some.toml")
     assert (done.code, done.err) == (1, "")
     assert done.lines == [
-        "some.toml:2: storms.hops_max: found 0; write a whole number from 1 to 10000",
+        "some.toml:2: storms.hops_max: found 0; write a whole number from 1 to 1000",
         "some.toml:3: limit: found a table that is not known; write limits (did you mean that?)",
     ]
 
@@ -112,7 +112,7 @@ def test_a_record_tells_all_of_a_rule(lone: Shell) -> None:
         "value": 5,
         "default": 32,
         "unit": "hops",
-        "bounds": "1 to 10000",
+        "bounds": "1 to 1000",
         "from": f"{lone.home / 'fabric.toml'}:2",
     }
 

@@ -30,7 +30,8 @@ def test_every_error_is_public() -> None:
 
 #: Settings that only workers use.
 OF_WORKERS = {
-    *("lease_ms", "batch_signals_max", "batch_bytes_max", "sessions_cached_max", "health_port")
+    *("lease_ms", "batch_signals_max", "batch_bytes_max", "sessions_cached_max", "health_port"),
+    "weight",
 }
 
 

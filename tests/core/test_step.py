@@ -15,14 +15,14 @@ def test_every_signal_type_has_a_handler() -> None:
 
 def test_every_question_of_the_fabric_has_an_answer() -> None:
     subjects = {"deadlock", "barrier", "silence", "mass_silence", "wedged", "unread", "group"}
-    assert set(ANSWERS) == subjects | {"contradiction", "dependency", "task"}
+    assert set(ANSWERS) == subjects | {"contradiction", "digest", "dependency", "task"}
 
 
 def test_timer_keys_begin_with_the_name_of_their_alarm() -> None:
     silence = {"silence", "mass_silence"}
     tasks = {"offer", "progress", "quota"}
     others = {"undeclared", "barrier", "hold", "grant", "answer", "deadlock", "expected", "unread"}
-    assert set(TIMERS) == others | silence | tasks
+    assert set(TIMERS) == others | silence | tasks | {"digest"}
 
 
 @pytest.mark.parametrize(
