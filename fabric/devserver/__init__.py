@@ -200,8 +200,12 @@ class ServerUse(AbstractContextManager["ServerUse"]):
         self._is_child = is_child
         self._server_lock = self._project.server_lock.stat()
         # Kept open: if the folder is deleted, this connection is the only way to the server.
-        self._connection = Connection(found.socket)
-        self._connection.ask(f"CLIENT SETNAME {CLIENT_NAME}{self._owner}")
+        try:
+            self._connection = Connection(found.socket)
+            self._connection.ask(f"CLIENT SETNAME {CLIENT_NAME}{self._owner}")
+        except OSError as error:
+            reason = f"the private server (pid {found.pid}) ended as soon as it ran ({error})"
+            raise ServerError(f"{reason}; its log: {self._project.log}") from error
 
     @property
     def url(self) -> str:

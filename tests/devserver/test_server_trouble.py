@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
-from fabric.devserver import lock
+from fabric.devserver import lock, server
 from fabric.devserver.project import Project
+from fabric.devserver.server import PrivateServer
 from fabric.errors import ServerError
 from tests.support.project_member import Member, client, is_gone, until
 
@@ -132,6 +133,29 @@ def test_one_of_its_users_starts_it_again_and_the_other_joins(root: Path) -> Non
     assert not is_gone(found.pid)
     assert one.release()
     assert devserver.find(root) is None
+
+
+def test_one_that_ends_as_soon_as_it_was_started_again_is_named_and_started_once_more(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure = server.ensure
+
+    def ended(project: Project) -> tuple[PrivateServer, bool]:
+        found, is_child = ensure(project)
+        os.kill(found.pid, signal.SIGKILL)
+        until(lambda: not lock.is_held(project.server_lock))
+        return found, is_child
+
+    with devserver.acquire(root) as mine:
+        os.kill(mine.server.pid, signal.SIGKILL)
+        os.waitpid(mine.server.pid, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(server, "ensure", ended)
+            with pytest.raises(ServerError, match="ended as soon as it ran"):
+                mine.keep()
+        found = mine.keep()
+        assert found is not None
+        assert devserver.find(root) == found
 
 
 def test_a_server_whose_folder_was_deleted_is_not_started_again(root: Path) -> None:
