@@ -62,13 +62,17 @@ def test_it_commits_nothing_after_it_resumes(server: RunningServer, daemon: Star
     version = values(server, LEASE)["version"]
 
     frozen.thaw()
-    frozen.hear(f"commit on partition 0 under epoch {epoch} refused: fenced; other holds epoch")
+    # Its commit, or the renewal of its lease, whichever is the first.
+    frozen.hear(f"on partition 0 under epoch {epoch} refused: fenced; other holds epoch")
     assert values(server, LEASE)["version"] == version
 
     report(server, 4)
     until(lambda: is_settled(server), other.said)
-    signals = [f"{n}-0 PARTIAL_RESULT A" for n in (1, 3, 4, 5)]
-    assert story(server, DEMO) == [signals[0], "2-0 OUTAGE ", *signals[1:]]
+    told = story(server, DEMO)
+    assert told[:2] == ["1-0 PARTIAL_RESULT A", "2-0 OUTAGE "]
+    # On a busy machine the other one can be late with its lease, too: an outage of its own.
+    signals = [line for line in told if not line.endswith(" OUTAGE ")]
     logged = rows(server, DEMO.log, kind="signal")
     assert [row["seq"] for row in logged] == ["1", "2", "3", "4"]
-    assert [row["cause"] for row in rows(server, RESULTS)] == ["1-0", "3-0", "4-0", "5-0"]
+    causes = [row["cause"] for row in rows(server, RESULTS)]
+    assert signals == [f"{cause} PARTIAL_RESULT A" for cause in causes]
