@@ -68,10 +68,8 @@ def test_it_commits_nothing_after_it_resumes(server: RunningServer, daemon: Star
 
     report(server, 4)
     until(lambda: is_settled(server), other.said)
-    told = story(server, DEMO)
-    assert told[:2] == ["1-0 PARTIAL_RESULT A", "2-0 OUTAGE "]
-    # On a busy machine the other one can be late with its lease, too: an outage of its own.
-    signals = [line for line in told if not line.endswith(" OUTAGE ")]
+    # Without outages: on a busy machine each of the two can be late with its lease.
+    signals = [line for line in story(server, DEMO) if not line.endswith(" OUTAGE ")]
     logged = rows(server, DEMO.log, kind="signal")
     assert [row["seq"] for row in logged] == ["1", "2", "3", "4"]
     causes = [row["cause"] for row in rows(server, RESULTS)]
