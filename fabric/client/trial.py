@@ -35,7 +35,6 @@ logger = logging.getLogger("fabric.agent")
 #: The sender of what git finds.
 SENDER = "merge-tree"
 
-
 #: Seconds that an agent's end waits for a trial under way.
 END_S = 5.0
 
