@@ -135,14 +135,15 @@ class Pauses:
         async with self.bounded(timeout_s, what, why):
             try:
                 yield
-                await self._after_wait()
+                await self.after_wait()
             except BaseException as error:
                 give_up(error)
                 if isinstance(error, errors.PeerError | NotAllowedError):
-                    await self._after_wait()
+                    await self.after_wait()
                 raise
 
-    async def _after_wait(self) -> None:
+    async def after_wait(self) -> None:
+        """Pause while a barrier that counts the agent as arrived, or a quota, holds it."""
         for hold in list(self._holds.values()):
             if not hold.holds:
                 hold.holds = await retry(partial(self._has_arrived, hold))

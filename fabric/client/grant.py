@@ -366,7 +366,13 @@ class Writing(AbstractAsyncContextManager[Grant]):
         what = "for " + ", ".join(sorted(self._wanted))
         try:
             async with self._grants.waiting(self._names, self._timeout_s, what, self._describe):
-                return await self._granted()
+                while True:
+                    grant = await self._granted()
+                    await self._grants.pauses.after_wait()
+                    if grant.is_current:
+                        return grant
+                    # A barrier held the agent for longer than its turn lasted: ask again.
+                    self._forget()
         except BaseException:
             self._forget()
             raise

@@ -163,6 +163,8 @@ def _check_asked(world: World, partition: int, name: str, stored: dict[str, Any]
         return  # nobody serves the partition now
     agent = msgspec.convert(stored, AgentRecord)
     due_ms = liveness.silent_since_ms(None, agent) + liveness.limit_ms(agent, world.rules)
+    # The end of a wait shortens the limit, and the timer of a longer one looks at it.
+    due_ms = max(due_ms, agent.resumed_ms + world.rules.silence_ms_min)
     if due_ms + world.settings.lease_ms + UNDER_WAY_MS > clock_ms:
         return
     world.counts["cut off for too long"] += 1
