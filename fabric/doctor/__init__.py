@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Awaitable
 from functools import partial
-from importlib.metadata import packages_distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -143,7 +143,11 @@ def _access_advice(error: FabricError, where: str) -> str:
 
 def program() -> Finding:
     """Whether `fabric` on PATH is ours: the remote-execution tool Fabric has the same name."""
-    owners = {name.lower().replace("_", "-") for name in packages_distributions().get("fabric", ())}
+    owners = {
+        one.metadata["Name"].lower().replace("_", "-")
+        for one in distributions()
+        if _brings_fabric(one)
+    }
     if others := ", ".join(sorted(owners - {_OURS})):
         found = (
             f"{others} is installed here too, and its package is also called fabric: the files of "
@@ -164,6 +168,12 @@ def program() -> Finding:
     found = f"`fabric` is {path}, which does not look like ours"
     advice = f"call `{_OURS}`, which is the same as our `fabric`"
     return Finding("program", Level.WARN, found, advice)
+
+
+def _brings_fabric(one: Distribution) -> bool:
+    """Whether a distribution has a package `fabric`; to ask for every package takes 0.3 s."""
+    named, files = one.read_text("top_level.txt"), one.read_text("RECORD")
+    return "fabric" in (named or "").split() or "\nfabric/" in f"\n{files or ''}"
 
 
 def private_server(*, is_configured: bool) -> Finding:
