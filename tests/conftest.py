@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import settings
 from fabric.store import scripts
 from fabric.store.cluster import slot
 from fabric.store.connection import Caller
+from tests.support.effort import scaled
 from tests.support.fixtures import start_or_fail
 from tests.support.servers import (
     FLAVOUR_DEFAULT,
@@ -22,8 +24,13 @@ from tests.support.servers import (
 
 # The same examples each time, so that a failure comes from the change at hand;
 # tests/support/effort.py tries new ones on request.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, max_examples=min(100, scaled(100))
+)
 settings.load_profile("repeatable")
+
+# A shell's background job ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

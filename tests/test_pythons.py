@@ -25,6 +25,8 @@ SUBSET = (
     "tests/client/test_public.py",
     "tests/end_to_end/test_example_session.py",
 )
+#: Of the examples of each property: another Python breaks in many, or in none.
+EFFORT = "0.1"
 #: Time to install everything, s: an index may be slow.
 INSTALL_SECONDS_MAX = 1_800
 #: Time for the tests, s.
@@ -82,7 +84,10 @@ def test_it_works_on(version: str) -> None:
     done = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *SUBSET],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith(hidden)},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(hidden)},
+            "FABRIC_TEST_EFFORT": EFFORT,
+        },
         capture_output=True,
         text=True,
         timeout=TESTS_SECONDS_MAX,

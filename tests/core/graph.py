@@ -4,7 +4,7 @@ from typing import Any
 
 from fabric.core.event import Decision
 from fabric.core.signal import SignalType
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.random_history import Play, signal
 
 #: Signals in the history of one graph.
@@ -13,7 +13,7 @@ SIGNALS = 30
 
 def seeds(most: int) -> range:
     """One graph a seed; FABRIC_TEST_EFFORT=10 plays all, 10,000 in the files together."""
-    return range(min(most, most * EFFORT // 10))
+    return range(min(most, scaled(most // 10)))
 
 
 def say(play: Play, kind: SignalType, name: str, **payload: Any) -> Decision:

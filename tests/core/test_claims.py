@@ -10,7 +10,7 @@ from fabric.core.event import Decision
 from fabric.core.record import ClaimState
 from fabric.core.signal import Signal, SignalType
 from tests.core.cost import lines_of
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.random_history import RULES, Play, signal
 
 PATH = "a.py"
@@ -63,7 +63,7 @@ def grants(decision: Decision) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("agents", "rounds"),
     # 100 rounds each with FABRIC_TEST_EFFORT=100.
-    [(8, 100), (1_000, min(100, EFFORT))],
+    [(8, 100), (1_000, min(100, scaled(1)))],
     ids=["8", "1000"],
 )
 def test_all_ask_at_once_and_each_is_served_in_its_turn(agents: int, rounds: int) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabric.core import escalation
 from fabric.core.event import SYNTHESIZER, Decision
-from fabric.core.limits import CONTEXT_BYTES_MAX, SESSION_ESCALATIONS_MAX
+from fabric.core.limits import CONTEXT_BYTES_MAX
 from fabric.core.rules import Rules
+from fabric.core.session import SHARE_MIN
 from fabric.core.signal import SignalType
 from tests.support.effort import examples
 from tests.support.invariant import check_disputes
@@ -130,9 +133,11 @@ def test_a_digest_has_a_bounded_size() -> None:
     assert len(digest.question) < 10_000
 
 
-def test_without_room_for_questions_the_log_has_them() -> None:
+def test_without_room_for_questions_the_log_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 2 * SHARE_MIN
+    monkeypatch.setattr(escalation, "SESSION_ESCALATIONS_MAX", most)
     play = Play()
-    for number in range(SESSION_ESCALATIONS_MAX):
+    for number in range(most):
         contradict(play, f"findings:{number}")
     (asked,) = contradict(play, "findings:one-more").messages
     assert asked.type == SignalType.ESCALATE
@@ -146,5 +151,5 @@ def test_without_room_for_questions_the_log_has_them() -> None:
     check_disputes(play.session)
     answer(play, "findings:1", "A")
     play.pass_time(GRACE_MS)
-    assert len(play.session.disputes.named) == SESSION_ESCALATIONS_MAX - 1
+    assert len(play.session.disputes.named) == most - 1
     check_disputes(play.session)

@@ -15,11 +15,11 @@ from tests.simulation.run import run
 from tests.simulation.scenes import SCENES
 from tests.simulation.scenes import plan as plan_of
 from tests.simulation.shrink import replay_text, shrink
-from tests.support.effort import EFFORT
+from tests.support.effort import scaled
 from tests.support.servers import ROOT
 
 #: Seeds of the default suite: some seconds of work.
-SEEDS = 3 * EFFORT
+SEEDS = scaled(3)
 
 #: Checks whose removal few seeds show: the test of mutations tries these by default.
 QUICK = (

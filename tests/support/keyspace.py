@@ -36,7 +36,7 @@ class Row:
 
 def client(server: RunningServer) -> "redis.Redis":
     """Return a connection that does not decode bytes; the caller closes it."""
-    return redis.Redis(unix_socket_path=str(server.socket), protocol=2)
+    return redis.Redis(unix_socket_path=str(server.socket), protocol=2, driver_info=None)
 
 
 def rows(server: RunningServer | InProcessFabric, key: str, **wanted: str) -> list[Row]:

@@ -115,6 +115,7 @@ class RunningServer:
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=REPLY_SECONDS_MAX,
+            driver_info=None,  # to look up the driver's version takes 1 ms
         ) as client:
             client.response_callbacks.clear()  # they reshape replies
             return client.execute_command(*args)
