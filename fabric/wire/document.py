@@ -32,10 +32,12 @@ HELD = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
 
 _NOTHING: Any = object()
 
+# The structs are in no cycle (`gc=False`): the garbage collector looks at all that it is to know
+# again and again, which took longer than to make 100,000 findings.
 _encode = msgspec.json.Encoder().encode
 
 
-class Source(Struct, frozen=True):
+class Source(Struct, frozen=True, gc=False):
     """One agent's statement: since when (ms since the epoch), and whether it still holds.
 
     `log` is the number of the log entry that made it. Without a value it withdraws an earlier one.
@@ -53,7 +55,7 @@ class Source(Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """A person's decision: for which agent's value, by whom, and when (ms since the epoch)."""
 
     decision: str
@@ -62,7 +64,7 @@ class Verdict(Struct, frozen=True):
     ms: int
 
 
-class Finding(Struct, frozen=True):
+class Finding(Struct, frozen=True, gc=False):
     """All that is known of one key. `value` is None while no value holds, or two values compete.
 
     `sources` are all kept statements, in log order; `first_ms` is the first one's time, epoch ms.
@@ -81,7 +83,7 @@ class Finding(Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-class Contradiction(Struct, frozen=True):
+class Contradiction(Struct, frozen=True, gc=False):
     """Different values for one part, each as the statements that give it, the earliest first.
 
     `question` is the id of the question that a person answers with one of `options`.

@@ -14,10 +14,10 @@ name of its least key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from fabric.core.rule_table import Same
 from fabric.core.synthesis import typed
@@ -57,7 +57,7 @@ def groups_of(
     return groups(held, rules, pairs.values())
 
 
-class Site(NamedTuple):
+class Site(Struct, frozen=True, gc=False):
     """Where a finding is, what it is about, and by which agents."""
 
     start: int
@@ -95,8 +95,9 @@ def groups(
     for rule in rules:
         topics = Topics(rule.aliases)
         buckets: dict[tuple[Any, ...], list[Site]] = {}
+        crews: dict[frozenset[str], frozenset[str]] = {}
         for one in keys.values():
-            found = _site(one, rule, topics)
+            found = _site(one, rule, topics, crews)
             if found is not None:
                 buckets.setdefault(found[0], []).append(found[1])
         for (is_known, *_), sites in buckets.items():
@@ -104,8 +105,13 @@ def groups(
     return _named(joined, sorted(keys), apart)
 
 
-def _site(one: Finding, rule: Same, topics: Topics) -> tuple[tuple[Any, ...], Site] | None:
-    """Return what a finding must share with others by a rule, and its site; None if it cannot."""
+def _site(
+    one: Finding, rule: Same, topics: Topics, crews: dict[frozenset[str], frozenset[str]]
+) -> tuple[tuple[Any, ...], Site] | None:
+    """Return what a finding must share with others by a rule, and its site; None if it cannot.
+
+    `crews` keeps each set of agents once: the garbage collector looks at every set that is kept.
+    """
     fields: Mapping[str, Any] = one.fields
     named = typed.place_in(one.key) if "path" not in fields or "line" not in fields else None
     path, line, said = named if named is not None else ("", 0, "")
@@ -126,6 +132,7 @@ def _site(one: Finding, rule: Same, topics: Topics) -> tuple[tuple[Any, ...], Si
                 return None
             shared.append(str(found).strip())
     agents = frozenset(one.agent for one in one.sources if one.standing is Standing.HOLDS)
+    agents = crews.setdefault(agents, agents)
     words = frozenset() if is_known else telling_words(text)
     line = int(given["line"]) if rule.counts_lines else 0
     end = max(line, int(fields.get("end_line", line))) if rule.counts_lines else 0
