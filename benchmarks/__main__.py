@@ -1,4 +1,4 @@
-"""`python -m benchmarks relay|peers|scale|cost|synthesis|startup|day|ending`."""
+"""`python -m benchmarks relay|peers|scale|cost|synthesis|startup|day|ending|idle`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks import (
     day,
     ending,
     hot_path,
+    idle,
     peers,
     relay,
     report,
@@ -66,6 +67,9 @@ def main() -> int:
             print(json.dumps([asdict(one) for one in found]) if flags.json else scale.table(found))
         elif flags.benchmark == "ending":
             print(ending.table(ending.run(flags.server)))
+        elif flags.benchmark == "idle":
+            resting = idle.run(flags.server)
+            print(json.dumps([*map(asdict, resting)]) if flags.json else idle.table(resting))
         elif flags.benchmark == "day":
             played = day.run(flags.server, flags.runs)
             print(json.dumps(asdict(played)) if flags.json else day.table(played))
@@ -105,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     relaying.add_argument("--verbose", action="store_true", help="show the keys that were written")
     starting = which.add_parser("startup", parents=[common], help=startup.__doc__)
     starting.add_argument("--runs", type=int, default=STARTUP_RUNS, help="%(default)s")
+    which.add_parser("idle", parents=[common], help=idle.__doc__)
     which.add_parser("ending", parents=[common], help=ending.__doc__)
     playing = which.add_parser("day", parents=[common], help=day.__doc__)
     playing.add_argument("--runs", type=int, default=day.RUNS, help="%(default)s")

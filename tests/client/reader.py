@@ -17,7 +17,7 @@ def say(words: str) -> None:
 async def main(url: str) -> None:
     async with (
         Fabric.connect(url, session="s", heartbeat_ms=600_000) as fabric,
-        fabric.agent("B") as agent,
+        fabric.agent("B", take_over=True) as agent,  # nobody decides here whose the name is
     ):
         say(f"incarnation {agent.incarnation}")
         async for message in agent.messages():
