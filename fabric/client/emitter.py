@@ -113,7 +113,7 @@ def checked(entry: list[bytes]) -> list[bytes]:
     Raises SignalError for what the orchestrator or the synthesizer would refuse.
     """
     signal = decode(entry)
-    refuse_reserved(signal.emitter.encode())
+    refuse_reserved(signal.emitter)
     if any(mark in signal.raw for mark in _RESULT_MARKS):
         # Takes longer to import than a signal takes to send, and most signals hold no result.
         from fabric.wire.result import check

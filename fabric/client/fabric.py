@@ -184,7 +184,7 @@ class Fabric(Connector):
         partition, keys = self.keys(self._default(session, "session"))
         stream = stream or self._settings.stream or ""
         check_name(b"emitter", _bytes(name))
-        refuse_reserved(_bytes(name))
+        refuse_reserved(name)
         if stream:
             check_name(b"stream", _bytes(stream))
         works_in = _workspace(workspace or self._settings.workspace)

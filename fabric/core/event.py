@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, cast
+from unicodedata import normalize
 
 import msgspec
 from msgspec import Struct
@@ -28,8 +29,20 @@ EVERYONE = "*"
 #: Sender of directives.
 ORCHESTRATOR = "ORCHESTRATOR"
 
-#: The synthesizer's name as a sender. Neither name can be an agent's (`fabric/wire/entry.py`).
+#: The synthesizer's name as a sender.
 SYNTHESIZER = "SYNTHESIZER"
+
+#: Names that no agent may have, as `is_reserved` compares them.
+_RESERVED = frozenset(name.casefold() for name in (EVERYONE, ORCHESTRATOR, SYNTHESIZER))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether no agent may have a name: it reads as one of the fabric's own, or is a sub-agent's.
+
+    What agents receive from the fabric itself carries these names.
+    """
+    first = name.partition("/")[0].partition("#")[0]
+    return normalize("NFKC", first).strip().casefold() in _RESERVED
 
 
 #: The timer that looks at the silence of an agent is `silence:<agent>`.

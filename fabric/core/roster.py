@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from fabric.core import barriers
 from fabric.core.directive import Notice
-from fabric.core.event import EVERYONE, ORCHESTRATOR, SYNTHESIZER, Event, RefusedError, SignalEvent
+from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent, is_reserved
 from fabric.core.limits import listed
 from fabric.core.record import ExpectedRecord
 from fabric.core.signal import AgentsExpected
@@ -33,8 +33,6 @@ TIMER = "expected"
 
 #: Code of the NOTICE that names the agents that have not come.
 ABSENT = "ABSENT"
-
-_RESERVED = frozenset({EVERYONE, ORCHESTRATOR, SYNTHESIZER})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -55,7 +53,7 @@ def expected(event: SignalEvent, payload: AgentsExpected) -> None:
 def check(event: Event, names: list[str], known: Collection[str] = ()) -> None:
     """Refuse names that no agent can have, and more than a session may hold."""
     session, limit = event.session, event.rules.agents_max
-    if reserved := sorted(_RESERVED.intersection(names)):
+    if reserved := sorted(filter(is_reserved, names)):
         raise RefusedError("NAME", f"{listed(reserved)} cannot be an agent, so it cannot come")
     total = len({*known, *names})
     if total > limit:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fabric.core.event import EVERYONE, ORCHESTRATOR, SYNTHESIZER
+from fabric.core.event import EVERYONE, ORCHESTRATOR, SYNTHESIZER, is_reserved
 from fabric.core.limits import (
     COUNTER_MAX,
     ENTRY_FIELDS_MAX,
@@ -45,6 +45,8 @@ _decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).
 #: Names seen recently, decoded and checked: most entries repeat them. Emptied when full.
 _NAMES_MAX = 50_000
 _names: dict[bytes, str] = {}
+#: The same for senders: names that agents may have.
+_senders: dict[bytes, str] = {}
 #: The same for numbers: agents begin at 1, and many are about as far.
 _numbers: dict[bytes, int] = {}
 _sessions: dict[bytes, str] = {}
@@ -75,11 +77,6 @@ _PICKED = (
 #: Shapes seen recently. Emptied when full: an emitter that shuffles its fields slows only itself.
 _SHAPES_MAX = 1_000
 _shapes: dict[tuple[bytes, ...], Shape] = {}
-
-#: Names that no agent may have: what agents receive from the fabric itself carries two of them.
-_RESERVED = frozenset(name.encode() for name in (EVERYONE, ORCHESTRATOR, SYNTHESIZER))
-
-_SYNTHESIZER = SYNTHESIZER.encode()
 
 #: What the synthesizer sends, without numbers.
 _SYNTHESIZERS = frozenset(
@@ -155,16 +152,16 @@ def _signal(
         signal_error.check_results(whole, is_giving=kind in GIVING)
     if _DELTA in raw and kind in GIVING and not is_logged:
         signal_error.check_deltas(whole)
-    if emitter in _RESERVED:
-        is_numbered = seq or incarnation
-        if emitter != _SYNTHESIZER or kind not in _SYNTHESIZERS or is_numbered:
-            refuse_reserved(emitter)
+    sender = _senders.get(emitter)
+    if sender is None:
+        is_own = kind in _SYNTHESIZERS and not (seq or incarnation)
+        sender = _sender(emitter, is_own=is_own, is_logged=is_logged)
     if shape.rare:
         _check_rest(shape, values)
     return Signal(
         kind,
         _sessions.get(session) or session_name(session),
-        _names.get(emitter) or name(b"emitter", emitter),
+        sender,
         (_names.get(stream) or name(b"stream", stream)) if stream else "",
         payload,
         raw,
@@ -179,12 +176,27 @@ def _signal(
     )
 
 
-def refuse_reserved(emitter: bytes) -> None:
+def _sender(value: bytes, *, is_own: bool, is_logged: bool) -> str:
+    """Decode and check a sender's name. `is_own`: the synthesizer itself may send such a signal."""
+    text = name(b"emitter", value)
+    if text == SYNTHESIZER and is_own:
+        return text
+    # An older version has let an agent be called Synthesizer.
+    if not is_logged or text in (EVERYONE, ORCHESTRATOR, SYNTHESIZER):
+        refuse_reserved(text)
+        if len(_senders) >= _NAMES_MAX:
+            _senders.clear()
+        _senders[value] = text
+    return text
+
+
+def refuse_reserved(emitter: str) -> None:
     """Raise SignalError for a name that no agent may have."""
-    if emitter in _RESERVED:
-        is_star = emitter == EVERYONE.encode()
+    if is_reserved(emitter):
+        is_star = emitter.startswith(EVERYONE)
         why = "* stands for all" if is_star else "the fabric itself sends under this one"
-        raise signal_error.wrong("NAME", "emitter", emitter, f"the name of one agent; {why}")
+        allowed = f"the name of one agent; {why}"
+        raise signal_error.wrong("NAME", "emitter", emitter.encode(), allowed)
 
 
 def session_name(value: bytes) -> str:

@@ -91,6 +91,17 @@ LONG = "x" * (NAME_CHARS_MAX + 1)
 FINDING = "partial.findings[0]"
 
 
+@pytest.mark.parametrize("emitter", ["ORCHESTRATORS", "my/ORCHESTRATOR", "C#", "Synthesizer 2"])
+def test_names_that_only_begin_alike_are_agents_names(emitter: str) -> None:
+    assert read(type="PROGRESS", emitter=emitter).emitter == emitter
+
+
+def test_an_agent_that_an_older_version_has_let_in_can_be_replayed() -> None:
+    entry = flat(type="PROGRESS", emitter="Synthesizer")
+    assert decode(entry, is_logged=True).emitter == "Synthesizer"
+    assert refusal(entry).field == "emitter", "and is let in no more"
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "field"),
     [
@@ -110,6 +121,14 @@ FINDING = "partial.findings[0]"
         ({"emitter": "SYNTHESIZER"}, "NAME", "emitter"),
         ({"emitter": "SYNTHESIZER", "type": "SYNTHESIZED", "seq": 1}, "NAME", "emitter"),
         ({"emitter": "SYNTHESIZER", "type": "SYNTHESIZED", "incarnation": 1}, "NAME", "emitter"),
+        ({"emitter": "Synthesizer"}, "NAME", "emitter"),
+        ({"emitter": "orchestrator", "type": "SYNTHESIZED"}, "NAME", "emitter"),
+        ({"emitter": "synthesizer", "type": "SYNTHESIZED"}, "NAME", "emitter"),
+        ({"emitter": "ＯＲＣＨＥＳＴＲＡＴＯＲ"}, "NAME", "emitter"),  # noqa: RUF001 - full width
+        ({"emitter": "SYNTHESIZER/x"}, "NAME", "emitter"),
+        ({"emitter": "Orchestrator#2"}, "NAME", "emitter"),
+        ({"emitter": "ORCHESTRATOR /x"}, "NAME", "emitter"),
+        ({"emitter": "*/x"}, "NAME", "emitter"),
         ({"emitter": " A"}, "NAME", "emitter"),
         ({"emitter": "a\x1b[2Jb"}, "NAME", "emitter"),
         ({"emitter": b"\xffA"}, "NAME", "emitter"),
