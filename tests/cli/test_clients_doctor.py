@@ -69,6 +69,35 @@ def test_a_folder_that_gemini_does_not_trust_is_named(home: Shell) -> None:
     assert said(home, "gemini")[0] == "ok"
 
 
+@pytest.mark.parametrize("name", ["settings.json", "settings.local.json"])
+def test_hooks_that_claude_code_is_told_not_to_run_are_named(home: Shell, name: str) -> None:
+    home.run("init", "claude", "--yes")
+    path = home.home / ".claude" / name
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**known, "disableAllHooks": True}))
+    level, _, advice = said(home, "claude")
+    assert (level, f"take `disableAllHooks` out of {path}" in advice) == ("warn", True)
+    path.write_text(json.dumps({**known, "disableAllHooks": False}))
+    assert said(home, "claude")[0] == "ok"
+    path.write_text("[1]")  # no settings, whatever it is
+    assert said(home, "claude")[0] == "ok"
+
+
+def test_a_plugin_that_is_switched_off_is_named(home: Shell) -> None:
+    home.run("init", "claude", "--yes", "--user")
+    assert said(home, "claude")[0] == "ok"
+    path = home.home / ".claude" / "settings.local.json"
+    path.write_text(json.dumps({"enabledPlugins": {"fabric@signal-fabric": False}}))
+    level, _, advice = said(home, "claude")
+    assert (level, "switch fabric@signal-fabric on" in advice) == ("warn", True)
+    path.unlink()
+    home.run("init", "claude", "--yes")
+    path.write_text(
+        path.read_text().replace("{", '{"enabledPlugins": {"fabric@signal-fabric": false},', 1)
+    )
+    assert said(home, "claude")[0] == "ok", "the project has the hooks themselves"
+
+
 def test_hooks_without_their_client_are_named(home: Shell) -> None:
     home.run("init", "opencode", "cursor", "--yes")
     for client in ("opencode", "cursor"):

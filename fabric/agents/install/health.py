@@ -20,6 +20,9 @@ from fabric.devserver.project import user_home
 from fabric.doctor import Finding, Level
 from fabric.errors import FabricError
 
+#: Our plugin, as Claude Code's settings name it.
+PLUGIN = "fabric@signal-fabric"
+
 #: A text in a configuration.
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -70,12 +73,11 @@ def _hooks(name: str, project: Path) -> list[tuple[Path, list[str]]]:
     found = []
     for place in (Place(project), Place(None)):
         for path in _files(name, place):
-            with suppress(FabricError):
-                text = (read(path) or b"").decode("utf-8", "replace")
-                calls = [*_commands(name, text), *_plugin_calls(name, text)]
-                if calls:
-                    programs = dict.fromkeys(one for call in calls for one in call)
-                    found.append((path, [one for one in programs if not Path(one).exists()]))
+            text = _text(path)
+            calls = [*_commands(name, text), *_plugin_calls(name, text)]
+            if calls:
+                programs = dict.fromkeys(one for call in calls for one in call)
+                found.append((path, [one for one in programs if not Path(one).exists()]))
     return found
 
 
@@ -115,12 +117,15 @@ def _plugin_calls(name: str, text: str) -> list[tuple[str, str]]:
     if plugin is None or f"{plugin}@signal-fabric" not in text:
         return []
     path = marketplace() / "plugins" / plugin / "hooks" / "hooks.json"
-    known_text = (read(path) or b"").decode("utf-8", "replace")
-    return _commands(name, known_text) or [(str(path), str(path))]
+    return _commands(name, _text(path)) or [(str(path), str(path))]
 
 
 def _distrust(name: str, project: Path, places: list[tuple[Path, list[str]]]) -> str:
-    """Say what to do if the client does not trust the hooks; "" if it does, or none is needed."""
+    """Say what to do if the client does not run the hooks; "" if it does, as far as files tell."""
+    if name == "claude":
+        return _switched_off(
+            project, is_plugin=all("hook.py" not in _text(one) for one, _ in places)
+        )
     if name == "codex":
         with suppress(FabricError):
             hooks = codex_trust.look(project)
@@ -139,6 +144,34 @@ def _distrust(name: str, project: Path, places: list[tuple[Path, list[str]]]) ->
             ):
                 return ""
         return "Gemini CLI runs them only in a folder that you trust: it asks when you start it"
+    return ""
+
+
+def _switched_off(project: Path, *, is_plugin: bool) -> str:
+    """Say which of Claude Code's settings switches our hooks off; "" if none does.
+
+    `is_plugin`: all of them are the plugin's.
+    """
+    own, advice = project / ".claude", {"": "", PLUGIN: ""}
+    # Each file goes before those above it.
+    for path in (Place(None).claude(), own / "settings.json", own / "settings.local.json"):
+        with suppress(ValueError):
+            known = json.loads(_text(path) or "{}")
+            known = known if isinstance(known, dict) else {}
+            if isinstance(off := known.get("disableAllHooks"), bool):
+                advice[""] = f"take `disableAllHooks` out of {path}" if off else ""
+            plugins = known.get("enabledPlugins")
+            on = plugins.get(PLUGIN) if isinstance(plugins, dict) and is_plugin else None
+            if isinstance(on, bool):
+                advice[PLUGIN] = "" if on else f"switch {PLUGIN} on in {path}"
+    why = next(filter(None, advice.values()), "")
+    return why and f"Claude Code does not run them: {why}"
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file; "" if it cannot be read."""
+    with suppress(FabricError):
+        return (read(path) or b"").decode("utf-8", "replace")
     return ""
 
 
