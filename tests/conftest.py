@@ -33,6 +33,9 @@ settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+#: Files with tests of a minute or more.
+LONG = ("test_pythons.py", "test_growth.py", "test_up.py", "test_slow_link.py", "tests/clients/")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -79,7 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if is_wanted and not is_needless else left).append(item)
     config.hook.pytest_deselected(items=left)
     # Those of minutes each come first: begun last, they would run alone at the end.
-    items[:] = sorted(kept, key=lambda item: "test_pythons.py" not in item.nodeid)
+    items[:] = sorted(kept, key=lambda item: not any(name in item.nodeid for name in LONG))
 
 
 def pytest_collection_finish() -> None:
