@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from fabric.core.run import CLOSED
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 ENDED = ("completed", "failed", "dead")
@@ -58,6 +59,8 @@ class Notices(Judge):
             if not is_same or before.get("state") not in ("gathering", "integrating"):
                 continue
             about = [(to, kind) for to, kind, p in said if p.get("barrier") == name]
+            if any(kind == "CANCEL" and p.get("code") == CLOSED for _, kind, p in said):
+                continue  # the run is closed: each agent hears that instead
             if now["state"] == "over" and ("*", "RESUME") not in about:
                 raise Violation("all are told to go on", f"{session}: {name} is over: {now}")
             opens = now["state"] == "integrating" and before["state"] == "gathering"
