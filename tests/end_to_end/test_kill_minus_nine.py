@@ -56,8 +56,9 @@ RUN_SECONDS_MAX = 600.0
 class Workers:
     """Two orchestrators, each started again after it is killed."""
 
-    def __init__(self, server: RunningServer, start: StartDaemon, size: Size) -> None:
+    def __init__(self, server: RunningServer, start: StartDaemon, size: Size, rules: Path) -> None:
         self._size = size
+        self._rules = rules
         self._server = server
         self._start = start
         self._names = (f"worker-{number}" for number in itertools.count(1))
@@ -66,7 +67,9 @@ class Workers:
     def _next(self) -> tuple[str, Daemon]:
         name = next(self._names)
         flags = ("--name", name, "--partitions", str(self._size.partitions))
-        return name, self._start(self._server.url, *flags, lease_ms=self._size.lease_ms)
+        return name, self._start(
+            self._server.url, *flags, lease_ms=self._size.lease_ms, rules=self._rules
+        )
 
     def owners(self) -> set[str]:
         """Return the names in the leases."""
@@ -126,7 +129,10 @@ def ingress(server: RunningServer, size: Size) -> int:
 def test_nothing_is_lost_and_nothing_takes_effect_twice(
     server: RunningServer, daemon: StartDaemon, tmp_path: Path, size: Size
 ) -> None:
-    workers = Workers(server, daemon, size)
+    # Retention, which looks at every full minute, would take out what was read long before.
+    rules = tmp_path / "fabric.toml"
+    rules.write_text("[retention]\nread_events = 1000000\n")
+    workers = Workers(server, daemon, size, rules)
     until(lambda: "" not in workers.owners(), "the partitions are taken")
     said = tmp_path / "swarm"
     with said.open("wb") as stderr:
