@@ -182,11 +182,12 @@ def _sender(value: bytes, *, is_own: bool, is_logged: bool) -> str:
     if text == SYNTHESIZER and is_own:
         return text
     # An older version has let an agent be called Synthesizer.
-    if not is_logged or text in (EVERYONE, ORCHESTRATOR, SYNTHESIZER):
-        refuse_reserved(text)
-        if len(_senders) >= _NAMES_MAX:
-            _senders.clear()
-        _senders[value] = text
+    if is_reserved(text) and is_logged and text not in (EVERYONE, ORCHESTRATOR, SYNTHESIZER):
+        return text
+    refuse_reserved(text)
+    if len(_senders) >= _NAMES_MAX:
+        _senders.clear()
+    _senders[value] = text
     return text
 
 

@@ -15,13 +15,13 @@ from typing import Any
 from fabric.agents import hook
 from fabric.agents.install import codex_trust
 from fabric.agents.install.change import read
-from fabric.agents.install.client import PROGRAMS, Place, marketplace
+from fabric.agents.install.client import NAME, PLUGINS, PROGRAMS, Place, marketplace
 from fabric.devserver.project import user_home
 from fabric.doctor import Finding, Level
 from fabric.errors import FabricError
 
 #: Our plugin, as Claude Code's settings name it.
-PLUGIN = "fabric@signal-fabric"
+PLUGIN = f"{PLUGINS['claude']}@{NAME}"
 
 #: A text in a configuration.
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -113,8 +113,8 @@ def _plugin_calls(name: str, text: str) -> list[tuple[str, str]]:
             known = json.loads(words[1]) if words else []
             return [(known[0], known[3])] if len(known) > 3 else []
         return []
-    plugin = {"claude": "fabric", "codex": "fabric-codex"}.get(name)
-    if plugin is None or f"{plugin}@signal-fabric" not in text:
+    plugin = PLUGINS.get(name)
+    if plugin is None or f"{plugin}@{NAME}" not in text:
         return []
     path = marketplace() / "plugins" / plugin / "hooks" / "hooks.json"
     return _commands(name, _text(path)) or [(str(path), str(path))]
